@@ -1,0 +1,23 @@
+/* core/pool.h -- the one thread pool: OpenMP's, which the GEMM libraries share. */
+#ifndef DC_CORE_POOL_H
+#define DC_CORE_POOL_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Threads a parallel region gets: OMP_NUM_THREADS, else the cores this process may run on (sched_getaffinity). */
+int dc_pool_threads(void);
+/* For tests and the command line; 0 restores the default. */
+void dc_pool_set_threads(int n);
+
+/* Calls fn(context, i) for each i in [0, n), by whichever threads are free. What fn(i) computes must depend on i alone;
+ * then the result does not depend on the number of threads. Within fn another dc_pool_for runs in its own thread. */
+void dc_pool_for(int64_t n, void (*fn)(void *context, int64_t i), void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

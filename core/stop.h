@@ -1,0 +1,23 @@
+/* core/stop.h -- the flag that SIGTERM, SIGINT and SIGUSR1 set and every long loop polls. */
+#ifndef DC_CORE_STOP_H
+#define DC_CORE_STOP_H
+
+#include "core/error.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Installs the handlers (cli only). A second SIGINT ends the process at once. */
+void dc_stop_install(void);
+/* The signal that asked, or 0. Async-signal-safe, cheap. */
+int dc_stop_requested(void);
+/* For tests: asks as a signal would; 0 takes it back. */
+void dc_stop_request(int signal);
+/* DC_OK, or DC_ESTOPPED with "stopped by SIGTERM during WHAT". */
+int dc_stop_check(const char *what, dc_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
