@@ -1,0 +1,56 @@
+/* kernels/dev.h -- a device: its memory, its stream of work, its table of ops.
+ *
+ * Ops are queued in order; dc_dev_sync waits for them and reports what went wrong, with the op's name. On a CPU every op
+ * is done when it returns. One thread drives a device. Data move only at the seams: batches in, losses and metrics out,
+ * checkpoints. */
+#ifndef DC_KERNELS_DEV_H
+#define DC_KERNELS_DEV_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "core/error.h"
+#include "kernels/ops.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct dc_dev {
+    dc_ops op;
+    const struct dc_dev_kind *kind; /* private: memory and transfers */
+    void *state;                    /* private */
+};
+
+typedef struct dc_dev_options {
+    const char *name;        /* "auto", "cpu", "cuda", "cuda:1" */
+    unsigned cpu_features;   /* for a CPU; ~0u: dc_cpu_allowed */
+    dc_gemm_backend backend; /* for a CPU; DC_GEMM_BACKENDS: the best that is there */
+} dc_dev_options;
+
+dc_dev_options dc_dev_defaults(void);
+int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err);
+void dc_dev_close(dc_dev *dev); /* NULL is fine */
+/* "2 cores, AVX-512 BF16, oneDNN 2.6.3" for the start-up line. */
+const char *dc_dev_describe(const dc_dev *dev);
+/* What must be equal for the same bits: processor path, GEMM backend and its version. Stands in checkpoints. */
+const char *dc_dev_path(const dc_dev *dev);
+
+/* Memory of the device, 64-byte aligned, contents undefined. `what` stands in the message. */
+int dc_dev_alloc(dc_dev *dev, void **out, size_t bytes, const char *what, dc_error *err);
+void dc_dev_free(dc_dev *dev, void *memory); /* NULL is fine */
+/* Host memory seen from the device: the same pointer on a CPU, a copy elsewhere. The host memory must stay. */
+int dc_dev_import(dc_dev *dev, const void **out, const void *host, size_t bytes, const char *what, dc_error *err);
+void dc_dev_drop(dc_dev *dev, const void *imported);
+void dc_dev_upload(dc_dev *dev, void *to, const void *host, size_t bytes);
+void dc_dev_download(dc_dev *dev, void *host, const void *from, size_t bytes); /* waits */
+void dc_dev_copy(dc_dev *dev, void *to, const void *from, size_t bytes);
+int dc_dev_sync(dc_dev *dev, dc_error *err);
+
+/* Bytes of scratch the device keeps for its ops (panels of unpacked weights, attention tiles): for the plan's forecast. */
+size_t dc_dev_scratch_bytes(const dc_dev *dev);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
