@@ -29,8 +29,8 @@ int64_t dc_kv_length(const dc_kv *kv, int32_t seq);
 
 /* Runs the new tokens of B sequences (any number each) and leaves the hidden state of the last token of each in the plan's tap
  * ([B, C]). The plan is one without backward. Pages are taken here; DC_ENOMEM when max_tokens is exceeded. */
-int dc_decode(dc_plan *p, dc_kv *kv, const int32_t *seqs, const int32_t *ids, const int32_t *cu_new, int64_t B,
-              const dc_run *run, dc_error *err);
+int dc_forward_kv(dc_plan *p, dc_kv *kv, const int32_t *seqs, const int32_t *ids, const int32_t *cu_new, int64_t B,
+                  const dc_run *run, dc_error *err);
 
 /* Choosing the next token from logits [V] (host memory): temperature 0 is the lowest id of the greatest logit; else softmax at
  * temperature, cut by top_k (0: all) and top_p (1: all); the draw is a function of (seed, key, index). */
