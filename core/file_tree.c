@@ -240,9 +240,11 @@ int dc_lock_take(int *fd, const char *dir, dc_error *err)
         const ssize_t n = pread(lock, text, sizeof text - 1, 0);
         const long holder = n > 0 ? strtol(text, NULL, 10) : 0;
         if (holder > 0)
-            rc = dc_fail(err, DC_EMISMATCH, "%s is in use by process %ld. Wait for it, or choose another output_dir.", dir, holder);
+            rc = dc_fail(err, DC_EMISMATCH, "%s is in use by process %ld. Wait for it, or choose another output_dir.",
+                         dir, holder);
         else
-            rc = dc_fail(err, DC_EMISMATCH, "%s is in use by another process. Wait for it, or choose another output_dir.", dir);
+            rc = dc_fail(err, DC_EMISMATCH,
+                         "%s is in use by another process. Wait for it, or choose another output_dir.", dir);
     }
     if (rc == DC_OK) *fd = lock;
     else if (lock >= 0) close(lock);

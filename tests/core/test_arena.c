@@ -131,12 +131,9 @@ static void arrays_grow_and_survive_a_failure(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(pieces_are_aligned_zeroed_and_apart),
-        cmocka_unit_test(strings_end_with_zero),
-        cmocka_unit_test(impossible_sizes_are_refused),
-        cmocka_unit_test(aligned_memory_is_aligned),
-        cmocka_unit_test(nth_allocation_fails_once),
-        cmocka_unit_test(arrays_grow_and_survive_a_failure),
+        cmocka_unit_test(pieces_are_aligned_zeroed_and_apart), cmocka_unit_test(strings_end_with_zero),
+        cmocka_unit_test(impossible_sizes_are_refused),        cmocka_unit_test(aligned_memory_is_aligned),
+        cmocka_unit_test(nth_allocation_fails_once),           cmocka_unit_test(arrays_grow_and_survive_a_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

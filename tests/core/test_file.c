@@ -79,7 +79,10 @@ static const char *at(const char *name)
     return path;
 }
 
-static void put(const char *path, const char *text) { assert_int_equal(dc_file_write(path, text, strlen(text), NULL), 0); }
+static void put(const char *path, const char *text)
+{
+    assert_int_equal(dc_file_write(path, text, strlen(text), NULL), 0);
+}
 
 static void holds(const char *path, const char *text)
 {
@@ -380,8 +383,8 @@ static void publish_and_copy(void **unused)
 static void paths(void **unused)
 {
     (void)unused;
-    static const char *const joins[][3] = {{"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"a", "/b", "/b"}, {"", "b", "b"},
-                                           {"/", "b", "/b"},  {"a/b", "c/d", "a/b/c/d"}};
+    static const char *const joins[][3] = {{"a", "b", "a/b"}, {"a/", "b", "a/b"}, {"a", "/b", "/b"},
+                                           {"", "b", "b"},    {"/", "b", "/b"},   {"a/b", "c/d", "a/b/c/d"}};
     for (size_t i = 0; i < sizeof joins / sizeof *joins; i++) {
         char *path = dc_path_join(joins[i][0], joins[i][1]);
         assert_string_equal(path, joins[i][2]);

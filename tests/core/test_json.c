@@ -40,10 +40,7 @@ static json_t *parse(const char *text)
     return value;
 }
 
-static void write_text(const char *text)
-{
-    assert_int_equal(dc_file_write(path, text, strlen(text), NULL), DC_OK);
-}
+static void write_text(const char *text) { assert_int_equal(dc_file_write(path, text, strlen(text), NULL), DC_OK); }
 
 static void errors_name_the_place(void **unused)
 {
@@ -109,7 +106,8 @@ static void truncated_text_is_refused(void **unused)
 static void dump_is_sorted_indented_and_escaped(void **unused)
 {
     (void)unused;
-    json_t *value = parse("{\"b\": [1, [], {}], \"a\": {\"z\": \"q\\\"\\\\\\u0000\\u001f\\n/\xC3\xA4\", \"k\": 2.0}, \"B\": null}");
+    json_t *value =
+        parse("{\"b\": [1, [], {}], \"a\": {\"z\": \"q\\\"\\\\\\u0000\\u001f\\n/\xC3\xA4\", \"k\": 2.0}, \"B\": null}");
     assert_int_equal(dc_json_save(value, path, NULL), DC_OK);
     dc_str text = {0};
     assert_int_equal(dc_file_read(&text, path, 1000, NULL), DC_OK);
@@ -178,7 +176,8 @@ static void reals_are_short_and_exact(void **unused)
 static void members_have_types_and_defaults(void **unused)
 {
     (void)unused;
-    json_t *o = parse("{\"i\": 7, \"r\": 2.5, \"w\": 3.0, \"big\": 9.3e18, \"t\": true, \"s\": \"x\", \"n\": null, \"z\": \"a\\u0000\"}");
+    json_t *o = parse("{\"i\": 7, \"r\": 2.5, \"w\": 3.0, \"big\": 9.3e18, \"t\": true, \"s\": \"x\", \"n\": null, "
+                      "\"z\": \"a\\u0000\"}");
     int64_t i = 0;
     double r = 0;
     int b = 0;

@@ -128,7 +128,8 @@ static void bar_on_a_terminal(void **unused)
     assert_string_equal(c.text, "\rtrain     " FOUR FOUR FOUR FULL FULL FULL "\xe2\x96\x8e          64 %  step 256/400"
                                 " \xc2\xb7 9,120 tok/s \xc2\xb7 0:36 left\x1b[K\r\x1b[Ka line\r\n");
     bar_of(&c, 200, 400, 400, NULL);
-    assert_string_equal(c.text, "\rtrain     " FOUR FOUR FOUR FOUR FOUR FOUR " 100 % \xc2\xb7 9,120 tok/s\x1b[K\r\x1b[Ka line\r\n");
+    assert_string_equal(c.text, "\rtrain     " FOUR FOUR FOUR FOUR FOUR FOUR
+                                " 100 % \xc2\xb7 9,120 tok/s\x1b[K\r\x1b[Ka line\r\n");
     bar_of(&c, 200, 12345, 0, "rows");
     assert_string_equal(c.text, "\rtrain     12,345  rows \xc2\xb7 9,120 tok/s\x1b[K\r\x1b[Ka line\r\n");
 }
@@ -169,10 +170,8 @@ static void clock_and_memory(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(levels_and_prefixes),
-        cmocka_unit_test(no_bar_in_a_pipe),
-        cmocka_unit_test(bar_on_a_terminal),
-        cmocka_unit_test(bar_fits_the_terminal),
+        cmocka_unit_test(levels_and_prefixes), cmocka_unit_test(no_bar_in_a_pipe),
+        cmocka_unit_test(bar_on_a_terminal),   cmocka_unit_test(bar_fits_the_terminal),
         cmocka_unit_test(clock_and_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -86,12 +86,12 @@ static void decodes_to(const char *bytes, size_t n, const int32_t *expected, siz
 static void ill_formed_parts_as_in_the_standard(void **unused)
 {
     (void)unused;
-    DECODES_TO("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41", -1, -1, -1, -1, -1, -1, -1, -1, 0x41);     /* 3-8, non-shortest */
-    DECODES_TO("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", -1, -1, -1, -1, -1, -1, -1, -1, 0x41);     /* 3-9, surrogates */
-    DECODES_TO("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42", -1, -1, -1, -1, -1, 0x41, -1, -1, 0x42);   /* 3-10, others */
-    DECODES_TO("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", -1, -1, -1, -1, 0x41);                     /* 3-11, truncated */
+    DECODES_TO("\xC0\xAF\xE0\x80\xBF\xF0\x81\x82\x41", -1, -1, -1, -1, -1, -1, -1, -1, 0x41);   /* 3-8, non-shortest */
+    DECODES_TO("\xED\xA0\x80\xED\xBF\xBF\xED\xAF\x41", -1, -1, -1, -1, -1, -1, -1, -1, 0x41);   /* 3-9, surrogates */
+    DECODES_TO("\xF4\x91\x92\x93\xFF\x41\x80\xBF\x42", -1, -1, -1, -1, -1, 0x41, -1, -1, 0x42); /* 3-10, others */
+    DECODES_TO("\xE1\x80\xE2\xF0\x91\x92\xF1\xBF\x41", -1, -1, -1, -1, 0x41);                   /* 3-11, truncated */
     DECODES_TO("\x61\xF1\x80\x80\xE1\x80\xC2\x62\x80\x63\x80\xBF\x64", 0x61, -1, -1, -1, 0x62, -1, 0x63, -1, -1, 0x64);
-    DECODES_TO("\xF0\x9F\x98", -1);             /* the text ends within */
+    DECODES_TO("\xF0\x9F\x98", -1); /* the text ends within */
     DECODES_TO("\xF5\x80\x80\x80", -1, -1, -1, -1);
     DECODES_TO("\xFE\xFE\xFF\xFF", -1, -1, -1, -1);
     DECODES_TO("\x00", 0);
