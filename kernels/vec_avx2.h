@@ -1,6 +1,9 @@
-/* kernels/vec_avx2.h -- functions of eight floats at a time, for files compiled with -mavx2 -mfma; private to kernels/. */
+/* kernels/vec_avx2.h -- functions of eight floats at a time, for files compiled with -mavx2 -mfma; private to kernels/.
+ * Empty for other files, so that every header compiles alone. */
 #ifndef DC_KERNELS_VEC_AVX2_H
 #define DC_KERNELS_VEC_AVX2_H
+
+#if defined(__AVX2__) && defined(__FMA__)
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -58,4 +61,5 @@ static inline float dc_max8(__m256 v)
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
 }
 
+#endif
 #endif
