@@ -1,0 +1,41 @@
+/* train/ckpt.h -- checkpoints: DIR/checkpoint-<step>/, complete or not there.
+ *
+ * Written to a staging directory, every file synced, manifest.json with sizes and hashes last, then renamed: a kill at any point leaves
+ * the last good one. Holds parameters and AdamW's moments by global index (state.safetensors), and in state.json: step, position, rng keys, metrics so far
+ * (as a length of metrics.jsonl), recipe, device path, format version. The newest checkpoint whose manifest holds is used; a damaged
+ * one is named in a warning. */
+#ifndef DC_TRAIN_CKPT_H
+#define DC_TRAIN_CKPT_H
+
+#include <stdint.h>
+
+#include "core/error.h"
+#include "core/recipe.h"
+#include "data/order.h"
+#include "train/params.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dc_train_state {
+    int64_t step;              /* optimizer steps done */
+    int64_t micro;             /* micro-batches done, for dropout's counter */
+    int64_t tokens, trained_tokens;
+    dc_position position;
+    int64_t metrics_bytes;     /* metrics.jsonl is cut to this on resume */
+    float *m, *v;              /* AdamW moments of all parameters, flat in list order, on the device */
+} dc_train_state;
+
+int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, int64_t keep, dc_error *err);
+/* Fills *s (m, v are allocated by the caller) and the parameters. *found 0: there is none. */
+int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params *p, const dc_recipe *r, dc_error *err);
+/* The bytes one checkpoint takes: for the disk check and the plan. */
+int64_t dc_ckpt_bytes(const dc_params *p);
+/* Removes all checkpoints and metrics: --restart. */
+int dc_ckpt_clear(const char *dir, dc_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
