@@ -31,11 +31,12 @@ int dc_file_read(dc_str *out, const char *path, int64_t limit, dc_error *err);
 
 /* A file being written under `PATH.tmp`. dc_writer_commit flushes, syncs, renames to PATH and syncs the folder; dc_writer_abandon
  * removes it; one of the two must be called, and either after a failed write. Errors name the path; a full disk is
- * told as such. */
+ * told as such. A commit after a failed write (also one to `file` itself) fails and removes the part. */
 typedef struct dc_writer {
     FILE *file;
     char *path, *tmp; /* owned */
-    int64_t size;     /* bytes written */
+    int64_t size;     /* bytes written by dc_writer_put and dc_writer_pad */
+    int failed;       /* errno of the first failed write */
 } dc_writer;
 
 int dc_writer_open(dc_writer *w, const char *path, dc_error *err);
@@ -47,7 +48,7 @@ void dc_writer_abandon(dc_writer *w); /* also after commit: does nothing then */
 /* open, put, commit in one. */
 int dc_file_write(const char *path, const void *bytes, size_t n, dc_error *err);
 
-/* Syncs a closed file and renames it: for writers (HDF5) that write by themselves to TMP. */
+/* Syncs a closed file and renames it: for writers (HDF5) that write by themselves to TMP. On failure TMP is left. */
 int dc_file_publish(const char *tmp, const char *path, dc_error *err);
 int dc_file_copy(const char *from, const char *to, dc_error *err); /* through dc_writer */
 

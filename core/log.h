@@ -1,8 +1,8 @@
 /* core/log.h -- what decant says while it works: log lines and progress bars, on stderr.
  *
  * Lines are whole sentences or `stage  state  figures` as in a run's screen. A bar is drawn only on a terminal (rate, time
- * left), at most ten times a second, and is taken away before a line is printed; elsewhere a bar prints one line at its
- * end. Thread-safe; quiet in tests unless switched on. */
+ * left), at most ten times a second, and is taken away before a line is printed; elsewhere nothing is drawn, and the stage's
+ * summary line is all there is. Warnings and errors begin with "warning: " and "error: ". Thread-safe; quiet in tests unless switched on. */
 #ifndef DC_CORE_LOG_H
 #define DC_CORE_LOG_H
 

@@ -13,7 +13,7 @@ void dc_stop_install(void);
 /* The signal that asked, or 0. Async-signal-safe, cheap. */
 int dc_stop_requested(void);
 /* For tests: asks as a signal would; 0 takes it back. */
-void dc_stop_request(int signal);
+void dc_stop_request(int signal_number);
 /* DC_OK, or DC_ESTOPPED with "stopped by SIGTERM during WHAT". */
 int dc_stop_check(const char *what, dc_error *err);
 
