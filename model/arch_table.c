@@ -88,7 +88,7 @@ const dc_neutral_key dc_config_neutral_hf[] = {
 const char *const dc_config_harmless_gguf[] = {
     "vocab_size", "rope.freq_base", "rope.dimension_count", "rope.scaling.type", "rope.scaling.factor", "rope.scale_linear",
     "rope.scaling.original_context_length", "rope.scaling.finetuned", "attention.layer_norm_rms_epsilon", "attention.key_length",
-    "attention.value_length", "tensor_data_layout", "attention.causal", NULL};
+    "attention.value_length", "tensor_data_layout", NULL};
 
 const dc_neutral_key dc_config_neutral_gguf[] = {
     {"expert_count", 0}, {"expert_used_count", 0}, {"attention.sliding_window", 0}, {"attn_logit_softcapping", 0},

@@ -7,6 +7,7 @@
 #include "core/arena.h"
 #include "core/rng.h"
 #include "core/stop.h"
+#include "kernels/cpu.h"
 #include "model/model_build.h"
 
 dc_model_options dc_model_defaults(void) { return (dc_model_options){.check_finite = 1}; }
@@ -96,6 +97,7 @@ int dc_model_build(dc_model **out, dc_dev *dev, const dc_config *config, dc_erro
     m->dev = dev;
     m->files = dc_calloc(1, sizeof *m->files);
     if (!m->files) DC_TRY(dc_fail_memory(err, sizeof *m->files, "a model"));
+    DC_TRY(dc_cpu_allowed(&m->files->features, err));
     DC_TRY(build_weights(m, err));
     DC_TRY(build_frequencies(m, err));
     *out = m;

@@ -21,6 +21,7 @@ typedef struct dc_model_files {
     size_t n_held, room;
     dc_st *st;
     dc_gguf *gguf;
+    unsigned features; /* of the processor, for unpacking rows on the host */
 } dc_model_files;
 
 /* A model with all but data: weights with specs and NULL data, linears linked and sized, frequencies on the device. */
@@ -32,6 +33,8 @@ int dc_model_import(dc_model *m, const void **out, const void *host, size_t byte
 int dc_weight_own(dc_model *m, dc_weight *w, int gradient, dc_error *err);
 
 int64_t dc_spec_count(const dc_tensor_spec *spec); /* elements */
+/* `full`, or what is left of it when options keep only some layers; the list is checked. `path` stands in messages. */
+int dc_keep_config(dc_config *out, const dc_config *full, const dc_model_options *o, const char *path, dc_error *err);
 
 #ifdef __cplusplus
 }
