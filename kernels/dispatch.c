@@ -10,7 +10,11 @@ void dc_cpu_ops(dc_ops *ops, unsigned features)
         DC_OPS(REFERENCE)
 #undef REFERENCE
     };
+#ifdef DC_HAVE_AVX2
     if ((features & DC_FEATURES_AVX2) == DC_FEATURES_AVX2) {
         dc_rows_overlay_avx2(ops);
     }
+#else
+    (void)features;
+#endif
 }

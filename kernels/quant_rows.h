@@ -50,9 +50,8 @@ dc_row_read_fn dc_read_f32, dc_read_f16, dc_read_bf16, dc_read_q4_0, dc_read_q4_
     dc_read_q2_k, dc_read_q3_k, dc_read_q4_k, dc_read_q5_k, dc_read_q6_k;
 dc_row_write_fn dc_write_f32, dc_write_f16, dc_write_bf16, dc_write_q4_0, dc_write_q8_0;
 
-/* AVX2 (and F16C): the same bits. NULL when there is no faster variant. */
+/* AVX2 and F16C: the same bits. NULL when there is no faster variant. */
 dc_row_read_fn *dc_row_reader_avx2(dc_dtype type);
-dc_row_write_fn *dc_row_writer_avx2(dc_dtype type);
 
 #ifdef __cplusplus
 }
