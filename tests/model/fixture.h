@@ -31,6 +31,7 @@ static const char *const fixture_configs[] = {
     "{\"model_type\": \"qwen3\", " FIXTURE_SIZES ", \"head_dim\": 16, \"tie_word_embeddings\": true}",
 };
 enum { FIXTURES = sizeof fixture_configs / sizeof *fixture_configs };
+enum { FIXTURE_ROW = 256 }; /* columns at most */
 
 static dc_dev *fixture_dev;
 
@@ -99,8 +100,8 @@ static inline void put_gguf_data(dc_gguf_writer *w, const dc_model *m, const dc_
     const int64_t heads = !llama ? 0 : s->role == DC_W_Q || s->role == DC_W_Q_BIAS ? m->config.H
                         : s->role == DC_W_K || s->role == DC_W_K_BIAS ? m->config.K : 0;
     dc_error err = {0};
-    float x[64];
-    uint8_t bytes[256];
+    float x[FIXTURE_ROW];
+    uint8_t bytes[FIXTURE_ROW * sizeof(float)];
     for (int64_t row = 0; row < s->shape[0]; row++) {
         dc_weight_rows(m, weight, x, heads ? hf_row_of_gguf(s, heads, row) : row, 1);
         dc_row_writer(type, 0)(bytes, x, columns);
@@ -137,7 +138,7 @@ static inline void fixture_gguf(const dc_model *m, const char *path, dc_dtype ty
 /* What `type` leaves of a row. */
 static inline void through_type(float *x, dc_dtype type, int64_t n)
 {
-    uint8_t bytes[256];
+    uint8_t bytes[FIXTURE_ROW * sizeof(float)];
     dc_row_writer(type, 0)(bytes, x, n);
     dc_row_reader(type, 0)(x, bytes, n);
 }
@@ -152,7 +153,7 @@ static inline void assert_same_weights(const dc_model *got, const dc_model *want
         assert_non_null(w);
         const int64_t columns = spec_columns(&g->spec);
         for (int64_t row = 0; row < g->spec.shape[0]; row++) {
-            float a[64], b[64];
+            float a[FIXTURE_ROW], b[FIXTURE_ROW];
             dc_weight_rows(got, g, a, row, 1);
             dc_weight_rows(want, w, b, row, 1);
             through_type(b, g->spec.n_dims == 2 ? type : vectors, columns);
