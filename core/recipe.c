@@ -129,6 +129,7 @@ static int put_value(dc_recipe *r, const char *path, size_t n, const char *value
     dc_str_append(&text, path, n);
     const char *place = text.failed ? NULL : dc_arena_strdup(&r->arena, text.data);
     if (!place) DC_TRY(dc_fail_memory(err, n, "a recipe"));
+    if (!dc_utf8_valid(path, n) || !dc_utf8_valid(value, strlen(value))) DC_TRY(not_there(place, "not valid UTF-8 text", err));
     const char *rest = place + strlen("command line: ");
     do {
         long index;

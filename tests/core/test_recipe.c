@@ -306,6 +306,7 @@ static void overrides_win(void **state)
     dc_recipe_free(r);
     refused("{}", "lora.r", "command line: 'lora.r': an override is written section.key=value");
     refused("{}", "=3", "command line: '=3': an override is written section.key=value");
+    refused("{}", "teacher.model=\xff", "command line: teacher.model: not valid UTF-8 text");
     refused("{}", "lora..r=3", "command line: lora..r: an override is written section.key=value");
     refused("{}", "data.train[x].path=3", "command line: data.train[x].path: an override is written section.key=value");
     refused("{}", "data.train[1].path=3", "command line: data.train[1].path: there is no such item");
