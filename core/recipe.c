@@ -79,7 +79,8 @@ static int unfold_item(dc_recipe *r, dc_node *item, const char *prefix, dc_error
 }
 
 /* The child of `at` that a segment names, made when it is not there. *prefix grows by the segment. */
-static int step(dc_recipe *r, dc_node **at, dc_str *prefix, const char *segment, long index, const char *place, dc_error *err)
+static int step(dc_recipe *r, dc_node **at, dc_str *prefix, const char *segment, long index, const char *place,
+                dc_error *err)
 {
     int rc;
     if (dc_node_is_null(*at)) become(*at, DC_NODE_MAP);
@@ -106,7 +107,8 @@ static int step(dc_recipe *r, dc_node **at, dc_str *prefix, const char *segment,
 }
 
 /* The value's text as a tree. A text key takes it as it is, so that colons and braces need no second quoting. */
-static int parse_value(dc_recipe *r, dc_node **out, const char *path, const char *value, const char *place, dc_error *err)
+static int parse_value(dc_recipe *r, dc_node **out, const char *path, const char *value, const char *place,
+                       dc_error *err)
 {
     const dc_key *k = dc_schema_find(path);
     const int text = k && k->type == DC_KEY_STR && *value != '"' && *value != '\'';
@@ -129,7 +131,8 @@ static int put_value(dc_recipe *r, const char *path, size_t n, const char *value
     dc_str_append(&text, path, n);
     const char *place = text.failed ? NULL : dc_arena_strdup(&r->arena, text.data);
     if (!place) DC_TRY(dc_fail_memory(err, n, "a recipe"));
-    if (!dc_utf8_valid(path, n) || !dc_utf8_valid(value, strlen(value))) DC_TRY(not_there(place, "not valid UTF-8 text", err));
+    if (!dc_utf8_valid(path, n) || !dc_utf8_valid(value, strlen(value)))
+        DC_TRY(not_there(place, "not valid UTF-8 text", err));
     const char *rest = place + strlen("command line: ");
     do {
         long index;
@@ -150,8 +153,7 @@ static int put_override(dc_recipe *r, const char *override, dc_error *err)
 {
     const char *equals = strchr(override, '=');
     if (!equals || equals == override)
-        return dc_fail(err, DC_EUSAGE, "command line: '%s': an override is written section.key=value",
-                       override);
+        return dc_fail(err, DC_EUSAGE, "command line: '%s': an override is written section.key=value", override);
     return put_value(r, override, (size_t)(equals - override), equals + 1, err);
 }
 
@@ -186,9 +188,11 @@ static int parse(dc_recipe *r, const char *text, const char *const *overrides, s
     int rc;
     if (strlen(text) > MAX_BYTES) return dc_fail(err, DC_EUSAGE, "%s: a recipe has at most a million bytes", r->name);
     if ((rc = dc_node_parse(&r->root, &r->arena, text, strlen(text), r->name, NULL, err))) return rc;
-    if (!r->root && !(r->root = dc_node_scalar(&r->arena, "", r->name))) return dc_fail_memory(err, strlen(text), "a recipe");
+    if (!r->root && !(r->root = dc_node_scalar(&r->arena, "", r->name)))
+        return dc_fail_memory(err, strlen(text), "a recipe");
     if (dc_node_is_null(r->root)) become(r->root, DC_NODE_MAP);
-    if (r->root->kind != DC_NODE_MAP) return dc_fail(err, DC_EUSAGE, "%s: a recipe is made of 'key: value' lines", r->root->place);
+    if (r->root->kind != DC_NODE_MAP)
+        return dc_fail(err, DC_EUSAGE, "%s: a recipe is made of 'key: value' lines", r->root->place);
     for (size_t i = 0; i < n && !rc; i++) rc = put_override(r, overrides[i], err);
     return rc;
 }
@@ -200,7 +204,8 @@ static int only_error(int rc, const dc_error *e, dc_error *err)
     return dc_fail(err, DC_EUSAGE, "%.900s\n1 error, nothing was started.", e->message);
 }
 
-int dc_recipe_parse(dc_recipe **out, const char *text, const char *name, const char *const *overrides, size_t n, dc_error *err)
+int dc_recipe_parse(dc_recipe **out, const char *text, const char *name, const char *const *overrides, size_t n,
+                    dc_error *err)
 {
     dc_recipe *r = NULL;
     dc_error e = {0};

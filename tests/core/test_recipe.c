@@ -35,28 +35,27 @@ static void refused(const char *text, const char *override, const char *says)
     assert_string_equal(err.message, says);
 }
 
-static const char everything[] =
-    "seed: 7\n"
-    "stages: [prepare, train]\n"
-    "teacher: {model: \"{recipe_dir}/t.gguf\"}\n"
-    "student:\n"
-    "  init: {prune_layers: [0, 2]}\n"
-    "data:\n"
-    "  train:\n"
-    "    - a.jsonl\n"
-    "    - {path: b.jsonl.zst, format: messages, weight: 2.5, limit: 10}\n"
-    "  eval: 'c.jsonl'\n"
-    "  packing: no\n"
-    "lora:\n"
-    "  r: 16\n"
-    "  target_modules: q_proj\n"
-    "  rank_pattern: {k_proj: 4, v_proj: 8}\n"
-    "  alpha_pattern: {}\n"
-    "train:\n"
-    "  learning_rate: 1e-3\n"
-    "  adam_epsilon: 1e-08\n"
-    "  num_train_epochs: 3\n"
-    "export: [q8_0, {type: q4_0, name: small}]\n";
+static const char everything[] = "seed: 7\n"
+                                 "stages: [prepare, train]\n"
+                                 "teacher: {model: \"{recipe_dir}/t.gguf\"}\n"
+                                 "student:\n"
+                                 "  init: {prune_layers: [0, 2]}\n"
+                                 "data:\n"
+                                 "  train:\n"
+                                 "    - a.jsonl\n"
+                                 "    - {path: b.jsonl.zst, format: messages, weight: 2.5, limit: 10}\n"
+                                 "  eval: 'c.jsonl'\n"
+                                 "  packing: no\n"
+                                 "lora:\n"
+                                 "  r: 16\n"
+                                 "  target_modules: q_proj\n"
+                                 "  rank_pattern: {k_proj: 4, v_proj: 8}\n"
+                                 "  alpha_pattern: {}\n"
+                                 "train:\n"
+                                 "  learning_rate: 1e-3\n"
+                                 "  adam_epsilon: 1e-08\n"
+                                 "  num_train_epochs: 3\n"
+                                 "export: [q8_0, {type: q4_0, name: small}]\n";
 
 static void values_are_read(void **state)
 {
@@ -142,7 +141,8 @@ static void json_is_a_recipe(void **state)
 {
     (void)state;
     dc_recipe *r = parse("{\"lora\":{\"r\":16,\"use_rslora\":true,\"target_modules\":[\"q_proj\",\"v_proj\"]},\n"
-                         "\t\"train\":{\"learning_rate\":1e-08,\"lr_scheduler_type\":\"cosine\"},\"data\":{\"train\":[{\"path\":\"a\\u00e9\"}]}}",
+                         "\t\"train\":{\"learning_rate\":1e-08,\"lr_scheduler_type\":\"cosine\"},\"data\":{\"train\":[{"
+                         "\"path\":\"a\\u00e9\"}]}}",
                          NULL, 0);
     assert_int_equal(dc_recipe_int(r, "lora.r"), 16);
     assert_int_equal(dc_recipe_bool(r, "lora.use_rslora"), 1);
@@ -155,9 +155,11 @@ static void json_is_a_recipe(void **state)
 static void unknown_keys_are_told(void **state)
 {
     (void)state;
-    refused("\n\ndistill:\n  temprature: 2\n", NULL, "a.yaml:4:3: unknown key 'temprature' in 'distill'; did you mean 'temperature'?");
+    refused("\n\ndistill:\n  temprature: 2\n", NULL,
+            "a.yaml:4:3: unknown key 'temprature' in 'distill'; did you mean 'temperature'?");
     refused("studnet: {}\n", NULL, "a.yaml:1:1: unknown key 'studnet'; did you mean 'student'?");
-    refused("lora: {learning_rate: 1}", NULL, "a.yaml:1:8: unknown key 'learning_rate' in 'lora'; it belongs in 'train'");
+    refused("lora: {learning_rate: 1}", NULL,
+            "a.yaml:1:8: unknown key 'learning_rate' in 'lora'; it belongs in 'train'");
     refused("lora: {lr: 1}", NULL, "a.yaml:1:8: unknown key 'lr' in 'lora'; it belongs in 'train'");
     refused("quantum: 1", NULL, "a.yaml:1:1: unknown key 'quantum'");
     refused("lora.r: 1", NULL, "a.yaml:1:1: unknown key 'lora.r'; did you mean 'lora'?");
@@ -189,22 +191,30 @@ static void wrong_values_are_told(void **state)
         {"distill: {kd_ratio: 1.01}", "a.yaml:1:21: distill.kd_ratio must be a number from 0 to 1, not '1.01'"},
         {"distill: {kd_ratio: .nan}", "a.yaml:1:21: distill.kd_ratio must be a number from 0 to 1, not '.nan'"},
         {"distill: {kd_ratio: nan}", "a.yaml:1:21: distill.kd_ratio must be a number from 0 to 1, not 'nan'"},
-        {"train: {max_grad_norm: 1e999}", "a.yaml:1:24: train.max_grad_norm must be a number of at least 0, not '1e999'"},
+        {"train: {max_grad_norm: 1e999}",
+         "a.yaml:1:24: train.max_grad_norm must be a number of at least 0, not '1e999'"},
         {"train: {max_grad_norm: 1e}", "a.yaml:1:24: train.max_grad_norm must be a number of at least 0, not '1e'"},
         {"data: {packing: 1}", "a.yaml:1:17: data.packing must be true or false, not '1'"},
         {"data: {packing: 'true'}", "a.yaml:1:17: data.packing must be true or false, not the text 'true'"},
         {"teacher: {model: {a: b}}", "a.yaml:1:18: teacher.model must be a text, not a section"},
-        {"data: {truncation: cutt}", "a.yaml:1:20: data.truncation must be one of error, cut, split, not 'cutt'; did you mean 'cut'?"},
-        {"data: {truncation: 'err|cut'}", "a.yaml:1:20: data.truncation must be one of error, cut, split, not 'err|cut'"},
+        {"data: {truncation: cutt}",
+         "a.yaml:1:20: data.truncation must be one of error, cut, split, not 'cutt'; did you mean 'cut'?"},
+        {"data: {truncation: 'err|cut'}",
+         "a.yaml:1:20: data.truncation must be one of error, cut, split, not 'err|cut'"},
         {"distill: {loss: uld}", "a.yaml:1:17: distill.loss must be forward_kl, not 'uld'"},
-        {"stages: [train, trian]", "a.yaml:1:17: stages must be one of prepare, teach, train, merge, export, not 'trian'; did you mean 'train'?"},
+        {"stages: [train, trian]",
+         "a.yaml:1:17: stages must be one of prepare, teach, train, merge, export, not 'trian'; did you mean 'train'?"},
         {"lora: {target_modules: {a: 1}}", "a.yaml:1:24: lora.target_modules must be a list of texts, not a section"},
-        {"lora: {target_modules: [[a]]}", "a.yaml:1:25: lora.target_modules must be a list of texts; one of them is a list"},
+        {"lora: {target_modules: [[a]]}",
+         "a.yaml:1:25: lora.target_modules must be a list of texts; one of them is a list"},
         {"lora: {target_modules: [a, ]\n}", NULL},
-        {"lora: {target_modules: [a, ~]}", "a.yaml:1:28: lora.target_modules must be a list of texts; one of them is empty"},
-        {"lora: {layers_to_transform: [1, x]}", "a.yaml:1:33: lora.layers_to_transform must be a list of integers from 0 to 511; one of them is 'x'"},
+        {"lora: {target_modules: [a, ~]}",
+         "a.yaml:1:28: lora.target_modules must be a list of texts; one of them is empty"},
+        {"lora: {layers_to_transform: [1, x]}",
+         "a.yaml:1:33: lora.layers_to_transform must be a list of integers from 0 to 511; one of them is 'x'"},
         {"lora: {rank_pattern: 3}", "a.yaml:1:22: lora.rank_pattern must be a section of names and numbers, not '3'"},
-        {"lora: {rank_pattern: {q: x}}", "a.yaml:1:26: lora.rank_pattern: 'q' must be a number from 1 to 4096, not 'x'"},
+        {"lora: {rank_pattern: {q: x}}",
+         "a.yaml:1:26: lora.rank_pattern: 'q' must be a number from 1 to 4096, not 'x'"},
         {"lora: {rank_pattern: {q: 1, q: 2}}", "a.yaml:1:29: lora.rank_pattern: 'q' stands there twice"},
         {"train: 5", "a.yaml:1:8: train is a section: it takes 'key: value' lines, not '5'"},
         {"train: [5]", "a.yaml:1:8: train is a section: it takes 'key: value' lines, not a list"},
@@ -249,7 +259,9 @@ static void all_errors_are_told_in_order(void **state)
     dc_error err = {0};
     dc_recipe *r = NULL;
     const char *overrides[] = {"seed=x"};
-    assert_int_equal(dc_recipe_parse(&r, "lora:\n  r: x\n  zzzzzz: 1\ntrain: {optim: lion}\n", "a.yaml", overrides, 1, &err), DC_EUSAGE);
+    assert_int_equal(
+        dc_recipe_parse(&r, "lora:\n  r: x\n  zzzzzz: 1\ntrain: {optim: lion}\n", "a.yaml", overrides, 1, &err),
+        DC_EUSAGE);
     assert_string_equal(err.message, "a.yaml:2:6: lora.r must be an integer from 1 to 4096, not 'x'\n"
                                      "a.yaml:3:3: unknown key 'zzzzzz' in 'lora'\n"
                                      "a.yaml:4:16: train.optim must be one of adamw, adamw_torch, not 'lion'\n"
@@ -266,18 +278,30 @@ static void all_errors_are_told_in_order(void **state)
     dc_str_clear(&s);
     dc_str_puts(&s, "seed: ");
     for (int i = 0; i < 3000; i++) dc_str_putc(&s, 'x');
-    refused(s.data, NULL, "a.yaml:1:7: seed must be an integer of at least 0, not 'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...'");
+    refused(s.data, NULL,
+            "a.yaml:1:7: seed must be an integer of at least 0, not "
+            "'xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...'");
     dc_str_release(&s);
 }
 
 static void overrides_win(void **state)
 {
     (void)state;
-    static const char *const overrides[] = {
-        "lora.r=32", "lora.lora_dropout=0.5", "train.learning_rate=", "teacher.model=http://x: {y}", "data.train[0].weight=3",
-        "data.train[1].path={recipe_dir}/z", "data.train[2]={path: w, format: text}", "distill.kd_temperature=4",
-        "student.init.prune_layers=[1]", "export=f16", "output_dir=\"a b\"", "teacher.train.batch_size=9", "data.eval={recipe_dir}/e"};
-    dc_recipe *r = parse("lora: {rank: 8}\ntrain: {learning_rate: 1}\ndata: {train: [{path: x}, {path: y}]}\n", overrides, 13);
+    static const char *const overrides[] = {"lora.r=32",
+                                            "lora.lora_dropout=0.5",
+                                            "train.learning_rate=",
+                                            "teacher.model=http://x: {y}",
+                                            "data.train[0].weight=3",
+                                            "data.train[1].path={recipe_dir}/z",
+                                            "data.train[2]={path: w, format: text}",
+                                            "distill.kd_temperature=4",
+                                            "student.init.prune_layers=[1]",
+                                            "export=f16",
+                                            "output_dir=\"a b\"",
+                                            "teacher.train.batch_size=9",
+                                            "data.eval={recipe_dir}/e"};
+    dc_recipe *r =
+        parse("lora: {rank: 8}\ntrain: {learning_rate: 1}\ndata: {train: [{path: x}, {path: y}]}\n", overrides, 13);
     assert_int_equal(dc_recipe_int(r, "lora.r"), 32);
     assert_string_equal(dc_recipe_place(r, "lora.r"), "command line: lora.r");
     assert_true(dc_recipe_real(r, "lora.lora_dropout") == 0.5);
@@ -338,17 +362,31 @@ static void hashes_know_what_matters(void **state)
     static const struct {
         const char *override, *stages;
     } cases[] = {
-        {"lora.r=3", "T"}, {"train.learning_rate=3", "T"}, {"distill.topk=3", "t"}, {"distill.temperature=3", "tT"},
-        {"seed=3", "ptT"}, {"export=[q8_0]", "e"}, {"export[0].name=n", "e"}, {"data.train[1].weight=3", "p"}, {"data.max_length=3", "pT"},
-        {"train.save_steps=3", ""}, {"output_dir=x", ""}, {"student.init.prune_layers=[0]", "Tme"}, {"lora.rank_pattern={k_proj: 5}", "T"},
-        {"train.learning_rate=0.001", ""}, {"lora.r=16", ""}, {"data.eval=[{path: c.jsonl}]", ""}, {"teacher.train.max_steps=3", "t"},
+        {"lora.r=3", "T"},
+        {"train.learning_rate=3", "T"},
+        {"distill.topk=3", "t"},
+        {"distill.temperature=3", "tT"},
+        {"seed=3", "ptT"},
+        {"export=[q8_0]", "e"},
+        {"export[0].name=n", "e"},
+        {"data.train[1].weight=3", "p"},
+        {"data.max_length=3", "pT"},
+        {"train.save_steps=3", ""},
+        {"output_dir=x", ""},
+        {"student.init.prune_layers=[0]", "Tme"},
+        {"lora.rank_pattern={k_proj: 5}", "T"},
+        {"train.learning_rate=0.001", ""},
+        {"lora.r=16", ""},
+        {"data.eval=[{path: c.jsonl}]", ""},
+        {"teacher.train.max_steps=3", "t"},
     };
     dc_recipe *r = parse(everything, NULL, 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         dc_recipe *other = parse(everything, &cases[i].override, 1);
         for (const char *stage = "ptTme"; *stage; stage++) {
             const dc_hash a = dc_recipe_hash(r, *stage), b = dc_recipe_hash(other, *stage);
-            if (dc_hash_equal(&a, &b) != !strchr(cases[i].stages, *stage)) fail_msg("%s: stage %c", cases[i].override, *stage);
+            if (dc_hash_equal(&a, &b) != !strchr(cases[i].stages, *stage))
+                fail_msg("%s: stage %c", cases[i].override, *stage);
         }
         dc_recipe_free(other);
     }
@@ -392,17 +430,26 @@ static void only_harmless_changes_are_resumable(void **state)
     resumable(before, "export=[f32]", NULL);
     resumable(before, "train.learning_rate=0.001", NULL);
     resumable(before, "train.learning_rate=0.002",
-              "command line: train.learning_rate: train.learning_rate is 0.002, but the run in this output_dir was started with 0.001.\n");
-    resumable(before, "train.weight_decay=0.1", "command line: train.weight_decay: train.weight_decay is 0.1, but the run in this output_dir was started with 0.0.");
-    resumable(before, "lora.r=17", "command line: lora.r: lora.r is 17, but the run in this output_dir was started with 16.");
+              "command line: train.learning_rate: train.learning_rate is 0.002, but the run in this output_dir was "
+              "started with 0.001.\n");
+    resumable(before, "train.weight_decay=0.1",
+              "command line: train.weight_decay: train.weight_decay is 0.1, but the run in this output_dir was started "
+              "with 0.0.");
+    resumable(before, "lora.r=17",
+              "command line: lora.r: lora.r is 17, but the run in this output_dir was started with 16.");
     resumable(before, "lora.r=", "dir/a.yaml: lora.r is 8, but");
-    resumable(before, "lora.rank_pattern=", "dir/a.yaml: lora.rank_pattern is not given, but the run in this output_dir was started with {");
-    resumable(before, "data.train=[a.jsonl]", "command line: data.train: data.train is a list of 1, but the run in this output_dir was started with a list of 2.");
+    resumable(before, "lora.rank_pattern=",
+              "dir/a.yaml: lora.rank_pattern is not given, but the run in this output_dir was started with {");
+    resumable(before, "data.train=[a.jsonl]",
+              "command line: data.train: data.train is a list of 1, but the run in this output_dir was started with a "
+              "list of 2.");
     resumable(before, "data.train[1].weight=3", "command line: data.train[1].weight: data.train[1].weight is 3.0, but");
     /* A key that the earlier run's program did not know. */
     json_object_del(json_object_get(before, "train"), "weight_decay");
     resumable(before, NULL, NULL);
-    resumable(before, "train.weight_decay=0.1", "command line: train.weight_decay: train.weight_decay is 0.1, but the run in this output_dir was started with not given.");
+    resumable(before, "train.weight_decay=0.1",
+              "command line: train.weight_decay: train.weight_decay is 0.1, but the run in this output_dir was started "
+              "with not given.");
     json_decref(before);
     dc_recipe_free(r);
 }
@@ -449,7 +496,8 @@ static void truncated_recipes_do_no_harm(void **state)
         memcpy(text, everything, n);
         text[n] = 0;
         const int rc = dc_recipe_parse(&r, text, "a.yaml", NULL, 0, &err);
-        assert_true(rc == DC_OK || (rc == DC_EUSAGE && strstr(err.message, "a.yaml") && strstr(err.message, "nothing was started.")));
+        assert_true(rc == DC_OK ||
+                    (rc == DC_EUSAGE && strstr(err.message, "a.yaml") && strstr(err.message, "nothing was started.")));
         dc_recipe_free(r);
     }
 }
@@ -476,7 +524,8 @@ static void failing_memory_is_told(void **state)
     for (rc = DC_ENOMEM, n = 0; rc == DC_ENOMEM; n++) { /* while errors are gathered */
         dc_recipe *r = NULL;
         dc_alloc_fail_at(n + 1);
-        rc = dc_recipe_parse(&r, "sed: 1\nlora: {learning_rate: 2, r: x}\ndata: {truncation: cutt}", "a.yaml", NULL, 0, NULL);
+        rc = dc_recipe_parse(&r, "sed: 1\nlora: {learning_rate: 2, r: x}\ndata: {truncation: cutt}", "a.yaml", NULL, 0,
+                             NULL);
         dc_alloc_fail_at(0);
         assert_null(r);
     }
@@ -501,8 +550,9 @@ static void help_is_complete(void **state)
     }
     dc_str_clear(&s);
     assert_int_equal(dc_schema_help(&s, "lora.r", &err), DC_OK);
-    assert_string_equal(s.data, "lora.r: rank; also lora_r, lora_rank, rank\n  takes    integer, 1 to 4096\n  default  8\n"
-                                "  change   a run cannot go on with another value; --restart begins anew\n");
+    assert_string_equal(s.data,
+                        "lora.r: rank; also lora_r, lora_rank, rank\n  takes    integer, 1 to 4096\n  default  8\n"
+                        "  change   a run cannot go on with another value; --restart begins anew\n");
     dc_str_clear(&s);
     assert_int_equal(dc_schema_help(&s, "lora", &err), DC_OK);
     assert_non_null(strstr(s.data, "target_modules"));

@@ -15,7 +15,8 @@ static void check(const dc_recipe *r)
     if (!json_equal(json, second) || dc_recipe_resumable(r, second, NULL)) abort();
     if (dc_recipe_copy(&copy, r, NULL)) abort();
     for (const char *stage = "ptTme"; *stage; stage++) {
-        const dc_hash a = dc_recipe_hash(r, *stage), b = dc_recipe_hash(again, *stage), c = dc_recipe_hash(copy, *stage);
+        const dc_hash a = dc_recipe_hash(r, *stage), b = dc_recipe_hash(again, *stage),
+                      c = dc_recipe_hash(copy, *stage);
         if (!dc_hash_equal(&a, &b) || !dc_hash_equal(&a, &c)) abort();
     }
     free(text);
