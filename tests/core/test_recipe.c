@@ -201,6 +201,8 @@ static void wrong_values_are_told(void **state)
          "a.yaml:1:20: data.truncation must be one of error, cut, split, not 'cutt'; did you mean 'cut'?"},
         {"data: {truncation: 'err|cut'}",
          "a.yaml:1:20: data.truncation must be one of error, cut, split, not 'err|cut'"},
+        {"train: {optim: adam}",
+         "a.yaml:1:16: train.optim must be one of adamw, adamw_torch, not 'adam'; did you mean 'adamw'?"},
         {"distill: {loss: uld}", "a.yaml:1:17: distill.loss must be forward_kl, not 'uld'"},
         {"stages: [train, trian]",
          "a.yaml:1:17: stages must be one of prepare, teach, train, merge, export, not 'trian'; did you mean 'train'?"},
