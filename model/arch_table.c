@@ -69,7 +69,7 @@ const char *const dc_config_harmless_hf[] = {
     "initializer_range", "transformers_version", "transformers.js_config", "use_cache", "pretraining_tp", "name", "task_specific_params",
     "problem_type", "finetuning_task", "id2label", "label2id", "num_labels", "output_attentions", "output_hidden_states",
     "return_dict", "torchscript", "chunk_size_feed_forward", "tokenizer_class", "prefix", "generation_config", "unsloth_version",
-    "unsloth_fixed", "max_length", "min_length", "do_sample", "temperature", "top_k",
+    "unsloth_fixed", "is_llama_config", "is_decoder", "max_length", "min_length", "do_sample", "temperature", "top_k",
     "top_p", "repetition_penalty", "use_return_dict", "hidden_dropout", "resid_pdrop", "embd_pdrop",
     "attn_pdrop", NULL};
 
@@ -80,7 +80,7 @@ const dc_neutral_key dc_config_neutral_hf[] = {
     {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0}, {"query_pre_attn_scalar", 0}, {"attention_multiplier", 1},
     {"residual_multiplier", 1}, {"embedding_multiplier", 1}, {"logits_scaling", 1}, {"logit_scale", 1}, {"scale_emb", 1},
     {"scale_depth", 1}, {"dim_model_base", 0}, {"clip_qkv", 0}, {"use_qk_norm", 0}, {"qk_layernorm", 0}, {"attention_chunk_size", 0},
-    {"attention_sink", 0}, {"pruned_heads", 0}, {"is_encoder_decoder", 0}, {"add_cross_attention", 0}, {"is_decoder", 0},
+    {"attention_sink", 0}, {"pruned_heads", 0}, {"is_encoder_decoder", 0}, {"add_cross_attention", 0},
     {"cross_attention_hidden_size", 0}, {"tie_encoder_decoder", 0}, {"use_bidirectional_attention", 0}, {"vision_config", 0},
     {"text_config", 0}, {"audio_config", 0}, {"auto_map", 0}, {"q_lora_rank", 0}, {"kv_lora_rank", 0},
     {"num_nextn_predict_layers", 0}, {"parallel_attn", 0}, {"use_parallel_residual", 0}, {NULL, 0}};

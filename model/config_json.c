@@ -302,7 +302,7 @@ static json_t *rope_to_json(const dc_config *c)
 {
     const dc_rope_config *r = &c->rope;
     switch (r->type) {
-    case DC_ROPE_LINEAR: return json_pack("{s:s, s:s, s:f}", "type", "linear", "rope_type", "linear", "factor", r->factor);
+    case DC_ROPE_LINEAR: return json_pack("{s:s, s:f}", "rope_type", "linear", "factor", r->factor);
     case DC_ROPE_LLAMA3:
         return json_pack("{s:s, s:f, s:f, s:f, s:I}", "rope_type", "llama3", "factor", r->factor, "low_freq_factor",
                          r->low_freq_factor, "high_freq_factor", r->high_freq_factor, "original_max_position_embeddings",
@@ -353,8 +353,11 @@ json_t *dc_config_to_json(const dc_config *c)
                                c->tied, "rms_norm_eps", plain(c->rms_eps), "bos_token_id", token_to_json(c->bos), "eos_token_id",
                                token_to_json(c->eos), "attention_dropout", 0.0, "use_cache", 1, "initializer_range", 0.02);
     int failed = !config;
-    for (const dc_number_key *k = f->numbers; k->hf && !failed; k++)
+    for (const dc_number_key *k = f->numbers; k->hf && !failed; k++) {
+        /* Qwen2Config has no head_dim of its own, though its model obeys one. */
+        if (k->offset == offsetof(dc_config, D) && !k->fallback && c->D == c->C / c->H) continue;
         failed |= json_object_set_new(config, k->hf, json_integer(*(const int64_t *)((const char *)c + k->offset)));
+    }
     const struct { const dc_switch_key *key; int on; } switches[] = {
         {&f->qk_norm, c->qk_norm}, {&f->q_bias, c->q_bias}, {&f->o_bias, c->o_bias}, {&f->mlp_bias, c->mlp_bias}};
     for (size_t i = 0; i < sizeof switches / sizeof *switches && !failed; i++)

@@ -1,5 +1,5 @@
 /* tests/model/test_config.c -- config.json in its forms, GGUF keys, tensor lists, rotary frequencies; every refusal. */
-#include "tests/model/fixture.h"
+#include "tests/model/tiny_files.h"
 
 #include <math.h>
 

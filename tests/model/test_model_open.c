@@ -1,5 +1,5 @@
 /* tests/model/test_model_open.c -- HF directories and GGUF files become the same models; every refusal names file and tensor. */
-#include "tests/model/fixture.h"
+#include "tests/model/tiny_files.h"
 
 #include <math.h>
 #include <signal.h>

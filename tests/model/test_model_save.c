@@ -1,5 +1,5 @@
 /* tests/model/test_model_save.c -- HF directories written, hashes and copies. */
-#include "tests/model/fixture.h"
+#include "tests/model/tiny_files.h"
 
 #include <math.h>
 #include <signal.h>

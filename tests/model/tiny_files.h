@@ -1,6 +1,6 @@
-/* tests/model/fixture.h -- tiny models of each family with random weights, as HF directories and as GGUF files. */
-#ifndef DC_TESTS_MODEL_FIXTURE_H
-#define DC_TESTS_MODEL_FIXTURE_H
+/* tests/model/tiny_files.h -- tiny models of each family with random weights, as HF directories and as GGUF files. */
+#ifndef DC_TESTS_MODEL_TINY_FILES_H
+#define DC_TESTS_MODEL_TINY_FILES_H
 
 #include <setjmp.h>
 #include <stdarg.h>
