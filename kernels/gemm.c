@@ -5,6 +5,7 @@
 
 #include "core/pool.h"
 #include "kernels/dev_cpu.h"
+#include "kernels/gemm_small.h"
 #include "kernels/quant.h"
 #include "kernels/table.h"
 
@@ -115,10 +116,17 @@ static void by_panels(dc_cpu_state *s, const dc_gemm *g)
     }
 }
 
+static int is_small(const dc_cpu_state *s, const dc_gemm *g)
+{
+    return g->trans_b && !g->trans_a && g->M <= DC_GEMM_SMALL_M && (s->features & DC_FEATURES_AVX2) == DC_FEATURES_AVX2;
+}
+
 void dc_gemm_cpu(dc_dev *dev, const dc_gemm *g)
 {
     dc_cpu_state *s = dev->state;
-    if (g->b.type == DC_F32)
+    if (is_small(s, g))
+        dc_gemm_small_avx2(g);
+    else if (g->b.type == DC_F32)
         product(s, g);
     else if ((g->trans_b ? g->K : g->N) <= DC_PANEL_FLOATS)
         by_panels(s, g);

@@ -58,28 +58,35 @@ static void sum_outside(row *r)
         }
 }
 
-/* KD of sparse targets without the teacher's entropy: sum p (log p - log q) when `with_log_p`, else sum -p log q. */
-static double kd_entries(row *r, int with_log_p)
+/* KD of sparse targets without the teacher's entropy: sum p (log p - log q) when `with_log_p`, else sum -p log q. *total is sum p. */
+static double kd_entries(row *r, int with_log_p, double *total)
 {
-    double kd = 0, total = 0;
+    double kd = 0;
+    *total = 0;
     r->mass = 0;
     for (int64_t e = 0; e < r->n; e++) {
         const REAL z = r->z[r->ids[e]];
         const double p = (double)r->p[e];
-        total += p;
+        *total += p;
         if (masked(z) || p <= 0) continue;
         r->mass += p;
         kd += p * ((with_log_p ? log(p) : 0) - ((double)z - (double)r->max) / r->t + log(r->st));
     }
-    r->p_tail = total < 1 ? 1 - total : 0;
     return kd;
+}
+
+static double kd_sampled(row *r, const dc_loss *l, int64_t m)
+{
+    double total;
+    const double kd = kd_entries(r, 0, &total);
+    return r->n && l->entropy && !isnan(l->entropy[m]) ? kd - (double)l->entropy[m] : kd;
 }
 
 static double kd_topk(row *r)
 {
     sum_outside(r);
-    double kd = kd_entries(r, 1);
-    if (masked(r->max_out)) r->p_tail = 0;
+    double total, kd = kd_entries(r, 1, &total);
+    r->p_tail = total < 1 && !masked(r->max_out) ? 1 - total : 0;
     if (r->p_tail > 0)
         kd += r->p_tail * (log(r->p_tail) - log(r->s_out) + log(r->st) -
                            ((double)r->max_out - (double)r->max) / r->t);
@@ -152,8 +159,7 @@ static void loss_row(REAL *z, const dc_loss *l, int64_t m, double *ce, double *k
     } else {
         *lse += log(r.s1);
         if (label >= 0) *ce = log(r.s1) - ((double)z[label] - (double)r.max);
-        if (l->kind == DC_KD_SAMPLED) *kd = kd_entries(&r, 0);
-        if (l->kind == DC_KD_SAMPLED && r.n && l->entropy && !isnan(l->entropy[m])) *kd -= (double)l->entropy[m];
+        if (l->kind == DC_KD_SAMPLED) *kd = kd_sampled(&r, l, m);
         if (l->kind == DC_KD_TOPK_TAIL) *kd = kd_topk(&r);
         if (l->kind == DC_KD_DENSE) *kd = kd_dense(&r);
         if (l->kind == DC_KD_NONE || (l->kind == DC_KD_DENSE && masked(r.max_t))) w_kd = 0;

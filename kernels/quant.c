@@ -19,12 +19,10 @@ _Static_assert(sizeof(dc_q4_0) == 18 && sizeof(dc_q4_1) == 20 && sizeof(dc_q5_0)
 
 dc_row_read_fn *dc_row_reader(dc_dtype type, unsigned features)
 {
-#ifdef DC_HAVE_AVX2
     if ((features & DC_FEATURES_AVX2) == DC_FEATURES_AVX2) {
         dc_row_read_fn *fast = dc_row_reader_avx2(type);
         if (fast) return fast;
     }
-#endif
     switch ((int)type) {
 #define CASE(type_, name) \
     case DC_##type_: return dc_read_##name;

@@ -21,7 +21,7 @@ void dc_norm_overlay_avx2(dc_ops *ops);
 void dc_rope_overlay_avx2(dc_ops *ops);
 void dc_glu_overlay_avx2(dc_ops *ops);
 void dc_rows_overlay_avx2(dc_ops *ops);
-void dc_vec_overlay_avx2(dc_ops *ops);
+void dc_dropout_overlay_avx2(dc_ops *ops);
 
 /* Element i of a weight that is F32, F16 or BF16. */
 static inline float dc_weight_at(dc_cview w, int64_t i)
