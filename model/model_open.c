@@ -104,7 +104,7 @@ static int check_unclaimed(const dc_source *s, dc_error *err)
 
 /* ---- placing ---- */
 
-/* Rows [row, row + n) of a source in HF's order, either as stored or as float. */
+/* Rows of a source in HF's order, either as stored or as float. */
 typedef struct fill {
     const dc_source_tensor *t;
     const dc_tensor_spec *spec;
@@ -112,7 +112,7 @@ typedef struct fill {
     int64_t out_bytes;           /* of a row that is made */
     dc_row_read_fn *reader;      /* NULL: as stored */
     int permuted;
-    int64_t row;
+    int64_t row, n, task;        /* rows [row, row + n) are made now, `task` of them at a time */
     uint8_t *out;
 } fill;
 
@@ -123,16 +123,22 @@ static int64_t stored_row(const dc_tensor_spec *spec, int64_t row)
     return row - r + 2 * (r % (D / 2)) + r / (D / 2);
 }
 
-static void fill_row(void *context, int64_t i)
+static void fill_row(const fill *f, int64_t i)
 {
-    const fill *f = context;
     const int64_t row = f->row + i;
     const uint8_t *from = f->t->data + (f->permuted ? stored_row(f->spec, row) : row) * f->row_bytes;
     if (f->reader) f->reader((float *)(void *)(f->out + i * f->out_bytes), from, f->columns);
     else memcpy(f->out + i * f->out_bytes, from, (size_t)f->row_bytes);
 }
 
-enum { FILL_BYTES = 1 << 22 };
+static void fill_task(void *context, int64_t i)
+{
+    const fill *f = context;
+    const int64_t end = (i + 1) * f->task < f->n ? (i + 1) * f->task : f->n;
+    for (int64_t k = i * f->task; k < end; k++) fill_row(f, k);
+}
+
+enum { FILL_BYTES = 1 << 22, TASK_BYTES = 1 << 16 }; /* of a chunk; of a thread's piece of it */
 
 /* Copies a matrix to the device memory `to`, chunk by chunk through host memory. */
 static int place_rows(dc_model *m, void *to, fill *f, dc_error *err)
@@ -141,13 +147,15 @@ static int place_rows(dc_model *m, void *to, fill *f, dc_error *err)
     int64_t chunk = FILL_BYTES / f->out_bytes;
     if (chunk < 1) chunk = 1;
     if (chunk > rows) chunk = rows;
+    f->task = f->out_bytes < TASK_BYTES ? TASK_BYTES / f->out_bytes : 1;
     int rc = DC_OK;
     f->out = dc_alloc_aligned((size_t)(chunk * f->out_bytes));
     if (!f->out) return dc_fail_memory(err, (unsigned long long)(chunk * f->out_bytes), "a chunk of weights");
     for (f->row = 0; f->row < rows; f->row += chunk) {
         const int64_t n = rows - f->row < chunk ? rows - f->row : chunk;
         DC_TRY(dc_stop_check("the loading of weights", err));
-        dc_pool_for(n, fill_row, f);
+        f->n = n;
+        dc_pool_for((n + f->task - 1) / f->task, fill_task, f);
         dc_dev_upload(m->dev, (uint8_t *)to + f->row * f->out_bytes, f->out, (size_t)(n * f->out_bytes));
         DC_TRY(dc_dev_sync(m->dev, err));
     }
