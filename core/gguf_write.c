@@ -104,10 +104,10 @@ static size_t type_bytes(dc_gguf_type type)
     case DC_GGUF_U8: case DC_GGUF_I8: case DC_GGUF_BOOL: return 1;
     case DC_GGUF_U16: case DC_GGUF_I16: return 2;
     case DC_GGUF_U32: case DC_GGUF_I32: case DC_GGUF_F32: return 4;
-    case DC_GGUF_U64: case DC_GGUF_I64: case DC_GGUF_F64: return 8;
-    default: DC_ASSERT(!"a type of fixed size");
+    default:
+        DC_ASSERT(type == DC_GGUF_U64 || type == DC_GGUF_I64 || type == DC_GGUF_F64);
+        return 8;
     }
-    return 0;
 }
 
 void dc_gguf_put_array(dc_gguf_writer *w, const char *key, dc_gguf_type item, const void *values, int64_t n)

@@ -18,8 +18,10 @@ static json_t *json_of(const dc_value *v)
     case DC_KEY_STR: return json_string(v->raw);
     case DC_KEY_STRS:
         out = json_array();
-        for (size_t i = 0; i < v->n; i++)
-            if (json_array_append_new(out, json_string(v->raws[i]))) goto failed;
+        for (size_t i = 0; i < v->n; i++) {
+            const int integers = v->key->low < v->key->high;
+            if (json_array_append_new(out, integers ? json_integer(strtoll(v->raws[i], NULL, 10)) : json_string(v->raws[i]))) goto failed;
+        }
         return out;
     case DC_KEY_MAP:
         out = json_object();

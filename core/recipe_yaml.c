@@ -198,11 +198,13 @@ static int read_node(reader *r, dc_node **out, const yaml_event_t *event)
 static int read_document(reader *r, dc_node **out)
 {
     yaml_event_t event;
-    int rc = DC_OK, documents = 0, type = YAML_NO_EVENT;
+    yaml_event_type_t type = YAML_NO_EVENT;
+    int rc = DC_OK, documents = 0;
     while (!rc && type != YAML_STREAM_END_EVENT) {
         if ((rc = next_event(r, &event))) return rc;
         type = event.type;
-        if (type == YAML_DOCUMENT_START_EVENT && documents++) rc = fail_at(r, event.start_mark, "a recipe is one YAML document; here a second one begins");
+        if (type == YAML_DOCUMENT_START_EVENT && documents++)
+            rc = fail_at(r, event.start_mark, "a recipe is one YAML document; here a second one begins");
         else if (type == YAML_SCALAR_EVENT || type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT ||
                  type == YAML_ALIAS_EVENT)
             rc = read_node(r, out, &event);

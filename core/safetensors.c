@@ -122,8 +122,8 @@ static int by_place(const void *a, const void *b)
 /* The tensors [first, n_tensors) must cover the data from its first byte to the file's last, once. */
 static int check_cover(dc_st *s, size_t first, const dc_map *map, int64_t data, dc_error *err)
 {
-    dc_st_tensor *t = s->tensors + first;
     const size_t n = s->n_tensors - first;
+    dc_st_tensor *t = n ? s->tensors + first : NULL;
     const uint8_t *at = map->data + data;
     if (n) qsort(t, n, sizeof *t, by_place);
     for (size_t i = 0; i < n; at = t[i].data + t[i].bytes, i++)
@@ -148,8 +148,8 @@ static int parse_header(json_t **out, const dc_map *map, int64_t *data, dc_error
         return dc_fail(err, DC_EFORMAT, "%s: not a safetensors file: its header would have %" PRIu64 " bytes (at most 100,000,000)",
                        map->path, n);
     if ((int64_t)n > map->size - 8)
-        return dc_fail(err, DC_EFORMAT, "%s: the file ends at byte %s, within its header.\nThe download was cut short: fetch this file again.",
-                       map->path, dc_human_count(count, sizeof count, map->size));
+        return dc_fail(err, DC_EFORMAT,
+                       "%s: the file ends at byte %s, within its header.\nThe download was cut short: fetch this file again.", map->path, dc_human_count(count, sizeof count, map->size));
     json_error_t at;
     const char *text = (const char *)map->data + 8;
     *data = 8 + (int64_t)n;
