@@ -109,6 +109,7 @@ static void every_bad_config_is_refused(void **state)
         {LLAMA(", \"hidden_act\": \"relu\""), DC_EUNKNOWN, "hidden_act 'relu'"},
         {LLAMA(", \"torch_dtype\": \"float8_e4m3fn\""), DC_EUNKNOWN, "dtype 'float8_e4m3fn'"},
         {LLAMA(", \"eos_token_id\": \"</s>\""), DC_EFORMAT, "'eos_token_id'"},
+        {LLAMA(", \"bos_token_id\": -2"), DC_EFORMAT, "'bos_token_id'"},
         {LLAMA(", \"rope_scaling\": 2"), DC_EFORMAT, "rope_scaling must be an object"},
         {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}"), DC_EUNKNOWN, "rope type 'yarn'"},
         {LLAMA(", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4.0}"), DC_EUNKNOWN, "rope type 'dynamic'"},

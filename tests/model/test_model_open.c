@@ -252,6 +252,11 @@ static void every_bad_safetensors_is_refused(void **state)
     o.check_finite = 0;
     write_edited(m, temp_path("bad/model.safetensors"), &cases[6].e);
     dc_model_free(open_ok(temp_path("bad"), &o));
+    /* The file's type counts, not config.json's float32. */
+    write_edited(m, temp_path("bad/model.safetensors"), &(edit){.type = DC_BF16});
+    dc_model *half = open_ok(temp_path("bad"), NULL);
+    assert_int_equal(half->config.dtype, DC_BF16);
+    dc_model_free(half);
     /* Frequencies that old checkpoints hold are no weights. */
     write_edited(m, temp_path("bad/model.safetensors"), &(edit){.add = "model.layers.0.self_attn.rotary_emb.inv_freq"});
     dc_model_free(open_ok(temp_path("bad"), NULL));
