@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* clang-format off */
 #define LAYER "model.layers.*."
 
 /* The names that llama gave, and most followed. */
@@ -97,6 +98,7 @@ const dc_neutral_key dc_config_neutral_gguf[] = {
     {"rope.scaling.attn_factor", 1}, {"rope.scaling.yarn_log_multiplier", 0}, {"rope.dimension_sections", 0}, {"pooling_type", 0},
     {"nextn_predict_layers", 0}, {NULL, 0}};
 
+/* clang-format on */
 const dc_family *dc_family_at(size_t i) { return i < FAMILIES ? &families[i] : NULL; }
 const char *dc_family_hf_type(const dc_family *f) { return f->hf_type; }
 const char *dc_family_gguf_arch(const dc_family *f) { return f->gguf_arch; }
@@ -120,7 +122,8 @@ char *dc_family_list(char *out, size_t room, int gguf)
     size_t n = 0;
     out[0] = 0;
     for (size_t i = 0; i < FAMILIES && n < room; i++)
-        n += (size_t)snprintf(out + n, room - n, "%s%s", i ? ", " : "", gguf ? families[i].gguf_arch : families[i].hf_type);
+        n += (size_t)snprintf(out + n, room - n, "%s%s", i ? ", " : "",
+                              gguf ? families[i].gguf_arch : families[i].hf_type);
     return out;
 }
 

@@ -18,7 +18,8 @@ static int put_weight(const dc_model *m, const dc_weight *w, float *buffer)
 {
     const dc_tensor_spec *s = &w->spec;
     const int64_t columns = s->n_dims == 2 ? s->shape[1] : 1, chunk = CHUNK / columns;
-    printf("%s %s %lld %lld %lld\n", s->hf, s->gguf, (long long)s->shape[0], (long long)columns, (long long)s->permute_heads);
+    printf("%s %s %lld %lld %lld\n", s->hf, s->gguf, (long long)s->shape[0], (long long)columns,
+           (long long)s->permute_heads);
     for (int64_t row = 0; row < s->shape[0]; row += chunk) {
         const int64_t n = s->shape[0] - row < chunk ? s->shape[0] - row : chunk;
         dc_weight_rows(m, w, buffer, row, n);

@@ -18,8 +18,9 @@ static void use(const dc_config *c)
     dc_config_rope_freqs(factors, c);
     json_t *json = dc_config_to_json(c);
     if (!json || dc_config_from_json(&again, json, "again", NULL)) abort();
-    if (again.family != c->family || again.D != c->D || again.K != c->K || again.tied != c->tied || again.rope.type != c->rope.type ||
-        again.rms_eps != c->rms_eps) abort();
+    if (again.family != c->family || again.D != c->D || again.K != c->K || again.tied != c->tied ||
+        again.rope.type != c->rope.type || again.rms_eps != c->rms_eps)
+        abort();
     json_decref(json);
     if (c->L > 64) return;
     if (dc_config_tensors(&specs, &n, c, NULL) || !n) abort();
