@@ -67,8 +67,7 @@ static void run_oracle(fixture *x)
 
 /* A weight's relative error is the rounding of its exponent, at most 16 for these logits, and of the exp: 10 eps; sums in double, or in 64
  * steps of a lane, add less. Targets and weights are at most 1, times kd_scale / t; reported values are of the size of
- * log V + 16. Observed worst, as a share: 0.32 for the reference, 0.42 for AVX2; the faults below score 35 times it or more (one teacher
- * logit among 1003), most of them thousands. */
+ * log V + 16. Observed worst, as a share: 0.34 for the reference, 0.62 for AVX2; the faults below score 100 times it or more. */
 static double gradient_bound(const dc_loss *l) { return 10 * FLT_EPSILON * (1 + (double)l->kd_scale / (double)l->temperature); }
 static double value_bound(const dc_loss *l) { return FLT_EPSILON * (16 + log((double)l->V)) * fmax(1, (double)l->kd_scale); }
 
@@ -128,6 +127,14 @@ static void evaluation_leaves_logits(unsigned features)
     }
 }
 
+static int64_t likeliest(const float *z, int64_t n)
+{
+    int64_t best = 0;
+    for (int64_t i = 1; i < n; i++)
+        if (z[i] > z[best]) best = i;
+    return best;
+}
+
 static void faults_are_noticed(unsigned features)
 {
     const dc_ops ops = kit_ops(features);
@@ -138,8 +145,8 @@ static void faults_are_noticed(unsigned features)
             if (fault == 0) x->l.temperature = 2.01f;
             if (fault == 1) x->l.V--;
             if (fault == 2) x->l.kd_scale = 1;
-            if (fault == 3) x->labels[0] ^= 1;
-            if (fault == 4) x->ids[0] = (x->ids[0] + 1) % 1002, x->teacher.f[5] += 1;
+            if (fault == 3) x->labels[0] = (x->labels[0] + 1) % 1002;
+            if (fault == 4) x->ids[0] = (x->ids[0] + 1) % 1002, x->teacher.f[likeliest(x->teacher.f, 1003)] += 0.1f;
             ops.loss(NULL, x->z.f, &x->l);
             x->l.V = 1003, x->l.temperature = 2, x->l.kd_scale = 4;
             assert_true(compare(x) > 10);
