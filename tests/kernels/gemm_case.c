@@ -107,8 +107,9 @@ static void expect(dc_dev *dev, dc_gemm_fn *gemm, gemm_case k)
 
 void gemm_all_shapes(dc_dev *dev, dc_gemm_fn *gemm)
 {
-    static const int64_t shapes[][3] = {{1, 1, 1},     {1, 37, 64}, {3, 5, 7},   {4, 4, 4},      {16, 33, 100},
-                                        {17, 16, 129}, {65, 1, 33}, {33, 70, 1}, {100, 16, 257}, {64, 96, 64}};
+    static const int64_t shapes[][3] = {{1, 1, 1},   {1, 37, 64}, {3, 5, 7},      {4, 4, 4},
+                                        {5, 6, 70},  {8, 9, 40},  {16, 33, 100},  {17, 16, 129},
+                                        {65, 1, 33}, {33, 70, 1}, {100, 16, 257}, {64, 96, 64}};
     for (size_t s = 0; s < KIT_COUNT(shapes); s++) {
         for (int bits = 0; bits < 32; bits++) {
             const gemm_case k = {shapes[s][0],

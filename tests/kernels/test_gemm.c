@@ -52,8 +52,10 @@ static void panels(void **state)
     for (int b = DC_GEMM_OPENBLAS; b < DC_GEMM_BACKENDS; b++) {
         if (!dc_gemm_has((dc_gemm_backend)b)) continue;
         dc_dev *dev = open_with((dc_gemm_backend)b, ~0u);
-        for (int trans_b = 0; trans_b < 2; trans_b++) {
-            const gemm_case k = {17, trans_b ? 2100 : 2048, trans_b ? 2048 : 2100, 0, 0, trans_b, 1, 1, 0.5f, DC_BF16};
+        for (int bits = 0; bits < 4; bits++) {
+            const int trans_b = bits & 1, accumulate = bits >> 1;
+            const gemm_case k = {
+                17, trans_b ? 2100 : 2048, trans_b ? 2048 : 2100, 0, 0, trans_b, accumulate, 1, 0.5f, DC_BF16};
             assert_true(gemm_share(dev, dev->op.gemm, k, 0, 1) <= 1);
         }
         close_clean(dev);
