@@ -1,6 +1,6 @@
-/* kernels/gemm_onednn.c -- oneDNN's sgemm, one call in one thread. It has the same face in versions 2 and 3, keeps no state by shape
- * (the number of tokens changes from batch to batch), takes operands as they are stored, and is fp32 whatever the environment
- * says about faster modes. Measured beside its matmul primitives: the same rate. */
+/* kernels/gemm_onednn.c -- oneDNN's sgemm, one call in one thread. It has the same face in versions 2 and 3, keeps
+ * no state by shape (the number of tokens changes from batch to batch), takes operands as they are stored, and is
+ * fp32 whatever the environment says about faster modes. Measured beside its matmul primitives: the same rate. */
 #include "kernels/gemm_library.h"
 
 #include <dnnl.h>
@@ -14,8 +14,8 @@
 
 int dc_onednn_sgemm(const dc_gemm_tile *t)
 {
-    const dnnl_status_t status = dnnl_sgemm(t->trans_a ? 'T' : 'N', t->trans_b ? 'T' : 'N', t->M, t->N, t->K, t->alpha, t->a,
-                                            t->lda, t->b, t->ldb, t->accumulate ? 1.0f : 0.0f, t->c, t->ldc);
+    const dnnl_status_t status = dnnl_sgemm(t->trans_a ? 'T' : 'N', t->trans_b ? 'T' : 'N', t->M, t->N, t->K, t->alpha,
+                                            t->a, t->lda, t->b, t->ldb, t->accumulate ? 1.0f : 0.0f, t->c, t->ldc);
     return status == dnnl_success ? DC_OK : status == dnnl_out_of_memory ? DC_ENOMEM : DC_EIO;
 }
 

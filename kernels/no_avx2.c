@@ -1,4 +1,5 @@
-/* kernels/no_avx2.c -- stands in for the *_avx2.c files on other processors; nothing calls it, because no feature is found there. */
+/* kernels/no_avx2.c -- stands in for the *_avx2.c files on other processors; nothing calls it, because no feature
+ * is found there. */
 #include "kernels/attn.h"
 #include "kernels/attn.h"
 #include "kernels/gemm_small.h"

@@ -53,8 +53,8 @@ static inline dc_span dc_block(int64_t i, int64_t n, int64_t size)
 
 static inline int64_t dc_blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-/* How many rows of width C make a block of work: about 16,384 elements, for which starting a thread's turn costs little. Depends on the
- * shape alone. */
+/* How many rows of width C make a block of work: about 16,384 elements, for which starting a thread's turn costs
+ * little. Depends on the shape alone. */
 static inline int64_t dc_rows_a_block(int64_t C) { return C >= 16384 ? 1 : 16384 / C; }
 
 /* Sums and searches over n elements go by blocks of this many, at most DC_PARTIALS of them, combined in order. */

@@ -1,8 +1,8 @@
 /* tests/conformance/kernel_tool.c -- kernels for outside judges: raw numbers in on stdin, out on stdout.
  *
- *   kernel_tool read TYPE N FEATURES     N elements of TYPE -> N floats; FEATURES: 0 for plain C, 1 for what the processor has
- *   kernel_tool write TYPE N FEATURES    N floats -> N elements of TYPE
- *   kernel_tool adamw N STEPS FEATURES LR BETA1 BETA2 EPS WEIGHT_DECAY
+ * kernel_tool read TYPE N FEATURES     N elements of TYPE -> N floats; FEATURES: 0 for plain C, 1 for what the
+ * processor has kernel_tool write TYPE N FEATURES    N floats -> N elements of TYPE kernel_tool adamw N STEPS
+ * FEATURES LR BETA1 BETA2 EPS WEIGHT_DECAY
  *                                        N parameters, then N gradients a step -> p, m, v after the last step */
 #include <stdio.h>
 #include <stdlib.h>
@@ -42,7 +42,13 @@ static int optimize(char **args)
     const size_t bytes = (size_t)n * sizeof(float);
     dc_ops ops;
     dc_cpu_ops(&ops, args[2][0] == '1' ? dc_cpu_found() : 0);
-    dc_adamw a = {strtod(args[3], NULL), strtod(args[4], NULL), strtod(args[5], NULL), strtod(args[6], NULL), strtod(args[7], NULL), 1, 0};
+    dc_adamw a = {strtod(args[3], NULL),
+                  strtod(args[4], NULL),
+                  strtod(args[5], NULL),
+                  strtod(args[6], NULL),
+                  strtod(args[7], NULL),
+                  1,
+                  0};
     float *p = malloc(bytes), *m = calloc(1, bytes), *v = calloc(1, bytes), *g = malloc(bytes);
     int ok = p && m && v && g && take(p, bytes);
     for (a.step = 1; ok && a.step <= steps; a.step++) {

@@ -94,10 +94,7 @@ dc_ops kit_ops(unsigned features)
     return ops;
 }
 
-void kit_same_bits(const float *a, const float *b, int64_t n)
-{
-    assert_memory_equal(a, b, (size_t)n * sizeof *a);
-}
+void kit_same_bits(const float *a, const float *b, int64_t n) { assert_memory_equal(a, b, (size_t)n * sizeof *a); }
 
 void kit_is_slope(double (*loss)(void *context), void *context, double *at, double slope, double tolerance)
 {
@@ -108,5 +105,6 @@ void kit_is_slope(double (*loss)(void *context), void *context, double *at, doub
     const double below = loss(context);
     *at = before;
     const double measured = (above - below) / (2 * h);
-    if (!(fabs(measured - slope) <= tolerance)) fail_msg("slope %.12g, but the difference quotient is %.12g", slope, measured);
+    if (!(fabs(measured - slope) <= tolerance))
+        fail_msg("slope %.12g, but the difference quotient is %.12g", slope, measured);
 }

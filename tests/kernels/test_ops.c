@@ -1,4 +1,5 @@
-/* tests/kernels/test_ops.c -- every op against its oracle. The list comes from DC_OPS: an op without a test does not link. */
+/* tests/kernels/test_ops.c -- every op against its oracle. The list comes from DC_OPS: an op without a test does
+ * not link. */
 #include "kit.h"
 
 int main(void)

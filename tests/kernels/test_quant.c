@@ -1,4 +1,5 @@
-/* tests/kernels/test_quant.c -- rows of stored types: golden values from gguf-py, equal bits of all variants, and properties. */
+/* tests/kernels/test_quant.c -- rows of stored types: golden values from gguf-py, equal bits of all variants, and
+ * properties. */
 #include "kit.h"
 
 #include <math.h>
@@ -33,9 +34,11 @@ static uint32_t bits(void)
     return (uint32_t)(state >> 32);
 }
 
-static const struct { dc_dtype type; int at[2]; } halves[] = {
-    {DC_Q4_0, {0, 0}},  {DC_Q4_1, {0, 2}},     {DC_Q5_0, {0, 0}}, {DC_Q5_1, {0, 2}}, {DC_Q8_0, {0, 0}},
-    {DC_Q2_K, {80, 82}}, {DC_Q3_K, {108, 108}}, {DC_Q4_K, {0, 2}}, {DC_Q5_K, {0, 2}}, {DC_Q6_K, {208, 208}}};
+static const struct {
+    dc_dtype type;
+    int at[2];
+} halves[] = {{DC_Q4_0, {0, 0}},   {DC_Q4_1, {0, 2}},     {DC_Q5_0, {0, 0}}, {DC_Q5_1, {0, 2}}, {DC_Q8_0, {0, 0}},
+              {DC_Q2_K, {80, 82}}, {DC_Q3_K, {108, 108}}, {DC_Q4_K, {0, 2}}, {DC_Q5_K, {0, 2}}, {DC_Q6_K, {208, 208}}};
 
 enum { BLOCKS = 64, ELEMENTS = 32 * BLOCKS };
 
@@ -108,8 +111,9 @@ static void writes_are_golden(void **unused)
 static const dc_dtype readable[] = {DC_F32,  DC_F16,  DC_BF16, DC_Q4_0, DC_Q4_1, DC_Q5_0, DC_Q5_1,
                                     DC_Q8_0, DC_Q2_K, DC_Q3_K, DC_Q4_K, DC_Q5_K, DC_Q6_K};
 
-/* Any bytes at all, infinite and NaN scales included, at an odd address for a mapped file, and lengths that end within a vector. The
- * sign and payload of a NaN that arithmetic makes are the processor's business; where a NaN stands is not. */
+/* Any bytes at all, infinite and NaN scales included, at an odd address for a mapped file, and lengths that end
+ * within a vector. The sign and payload of a NaN that arithmetic makes are the processor's business; where a NaN
+ * stands is not. */
 static void variants_agree(void **unused)
 {
     (void)unused;
@@ -154,15 +158,19 @@ static void every_half_is_read(void **unused)
     }
 }
 
-/* Q8_0 is off by half a step of 1/127 of the largest, and by the half's rounding of that step; the largest itself survives. */
+/* Q8_0 is off by half a step of 1/127 of the largest, and by the half's rounding of that step; the largest itself
+ * survives. */
 static void packing_is_near(void **unused)
 {
     (void)unused;
     float x[ELEMENTS], y[ELEMENTS];
     uint8_t row[ELEMENTS * 4];
     make_floats(x);
-    const struct { dc_dtype type; float share; } cases[] = {{DC_F32, 0}, {DC_F16, 0x1p-11f}, {DC_BF16, 0x1p-8f}, {DC_Q8_0, 0.51f / 127 + 0x1p-11f},
-                                                            {DC_Q4_0, 1.01f / 8}};
+    const struct {
+        dc_dtype type;
+        float share;
+    } cases[] = {
+        {DC_F32, 0}, {DC_F16, 0x1p-11f}, {DC_BF16, 0x1p-8f}, {DC_Q8_0, 0.51f / 127 + 0x1p-11f}, {DC_Q4_0, 1.01f / 8}};
     for (size_t c = 0; c < KIT_COUNT(cases); c++) {
         dc_row_writer(cases[c].type, 0)(row, x, ELEMENTS);
         dc_row_reader(cases[c].type, 0)(y, row, ELEMENTS);
@@ -183,7 +191,8 @@ static void packing_is_near(void **unused)
 static void names(void **unused)
 {
     (void)unused;
-    assert_string_equal(dc_row_readable(), "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K");
+    assert_string_equal(dc_row_readable(),
+                        "F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K");
     assert_string_equal(dc_row_writable(), "F32, F16, BF16, Q8_0, Q4_0");
     for (int t = -1; t < DC_DTYPE_COUNT; t++) {
         int known = 0;
