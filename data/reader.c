@@ -161,6 +161,24 @@ void dc_reader_close(dc_reader *r)
     dc_free(r);
 }
 
+int dc_reader_hash(dc_hash *out, const char *path, dc_error *err)
+{
+    dc_reader *r = NULL;
+    int rc = dc_reader_open(&r, path, NULL, err);
+    if (rc) return rc;
+    dc_hasher *h = dc_hasher_new();
+    if (!h) rc = dc_fail_memory(err, 0, "a hash");
+    for (size_t i = 0; rc == DC_OK && i < r->n_files; i++) {
+        dc_hash one;
+        rc = dc_hash_file(&one, r->files[i], err);
+        if (rc == DC_OK) dc_hasher_add_text(h, one.hex);
+    }
+    if (rc == DC_OK) *out = dc_hasher_get(h);
+    dc_hasher_free(h);
+    dc_reader_close(r);
+    return rc;
+}
+
 int64_t dc_reader_done(const dc_reader *r) { return r->done + (r->source ? dc_source_done(r->source) : 0); }
 int64_t dc_reader_total(const dc_reader *r) { return r->total; }
 

@@ -24,6 +24,7 @@
 #include <stdint.h>
 
 #include "core/error.h"
+#include "core/hash.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -78,6 +79,9 @@ int dc_reader_next(dc_reader *r, dc_record *record, dc_error *err);
 int64_t dc_reader_done(const dc_reader *r);
 int64_t dc_reader_total(const dc_reader *r);
 void dc_reader_close(dc_reader *r); /* NULL is fine */
+
+/* The hash of the bytes of all files of a source, in their order: has it changed? Polls core/stop.h. */
+int dc_reader_hash(dc_hash *out, const char *path, dc_error *err);
 
 #ifdef __cplusplus
 }

@@ -186,9 +186,11 @@ static int take_text(work *w, const char *key)
 
 static unsigned text_flags(const work *w) { return w->o->add_special ? DC_TOK_SPECIAL : 0; }
 
+static const char *text_key(const dc_rows_options *o) { return o->text_field ? o->text_field : "text"; }
+
 static int encode_text(work *w)
 {
-    int rc = take_text(w, "text");
+    int rc = take_text(w, text_key(w->o));
     if (rc == DC_OK && !w->text.n) rc = dc_rows_reject(w->out, DC_REJECT_NOTHING, "the text is empty");
     if (rc == DC_OK) rc = tokenize(w, text_flags(w));
     if (rc) return rc;
