@@ -124,6 +124,7 @@ static int read_state(const char *path, dc_train_state *s, const dc_params *p, c
     DC_TRY(dc_json_i64(&s->position.window, position, "window", 0, file, err));
     DC_TRY(dc_json_i64(&s->position.bin, position, "bin", 0, file, err));
     DC_TRY(dc_json_i64(&s->metrics_bytes, state, "metrics_bytes", 0, file, err));
+    DC_TRY(dc_json_i64(&s->evaluated, state, "evaluated", 0, file, err));
     DC_TRY(dc_json_text(&device, state, "device", "", file, err));
     if (strcmp(device, dc_dev_path(p->dev)))
         dc_log(DC_LOG_WARN, "the checkpoint was made on another path (%s, now %s): the run goes on, but not to the same bits", device,
