@@ -45,23 +45,19 @@ typedef struct parts {
     int64_t *first;
     int32_t *ids;
     float *p, *entropy;
-    size_t bytes;
 } parts;
+
+static size_t padded(int64_t n, size_t size) { return ((size_t)n * size + 63) / 64 * 64; }
+
+static size_t parts_bytes(int64_t chunk, int64_t per_row)
+{
+    return padded(chunk + 1, 8) + 2 * padded(chunk * per_row, 4) + padded(chunk, 4);
+}
 
 static parts parts_of(char *base, int64_t chunk, int64_t per_row)
 {
-    parts at;
-    size_t n = 0;
-#define PART(field, count)                       \
-    at.field = (void *)(base + n);               \
-    n += ((size_t)(count) * sizeof *at.field + 63) / 64 * 64
-    PART(first, chunk + 1);
-    PART(ids, chunk * per_row);
-    PART(p, chunk * per_row);
-    PART(entropy, chunk);
-#undef PART
-    at.bytes = n;
-    return at;
+    char *ids = base + padded(chunk + 1, 8), *p = ids + padded(chunk * per_row, 4), *entropy = p + padded(chunk * per_row, 4);
+    return (parts){.first = (void *)base, .ids = (void *)ids, .p = (void *)p, .entropy = (void *)entropy};
 }
 
 static int store_targets(void *context, dc_loss *loss, int64_t first, int64_t n, dc_error *err)
@@ -119,7 +115,7 @@ static size_t bytes(const dc_objective *self)
 {
     const kd *k = (const kd *)self;
     const int64_t chunk = dc_walk_chunk(k->walk);
-    const size_t targets = k->store ? parts_of(NULL, chunk, k->per_row).bytes
+    const size_t targets = k->store ? parts_bytes(chunk, k->per_row)
                                     : (size_t)chunk * (size_t)k->student->config.V * sizeof(float);
     return dc_walk_bytes(k->walk) + targets;
 }
@@ -168,7 +164,7 @@ int dc_objective_kd_store(dc_objective **out, dc_model *student, dc_store *store
         rc = dc_fail_memory(err, (size_t)chunk * sizeof *k->first, "an objective's targets");
         goto done;
     }
-    DC_TRY(dc_dev_alloc(student->dev, &memory, parts_of(NULL, chunk, k->per_row).bytes, "a chunk of targets", err));
+    DC_TRY(dc_dev_alloc(student->dev, &memory, parts_bytes(chunk, k->per_row), "a chunk of targets", err));
     k->device = memory;
 done:
     if (rc == DC_OK)
