@@ -256,7 +256,7 @@ static int find_bounds(dc_loader *l, dc_error *err)
     l->max_T = sum_of_greatest(l->set, dc_set_doc_length, l->max_B, work);
     l->max_M = sum_of_greatest(l->set, dc_set_doc_trained, l->max_B, work);
     if (l->o.packing && l->max_T > l->o.batch_size * l->o.max_length) l->max_T = l->o.batch_size * l->o.max_length;
-    if (l->max_M > *T) l->max_M = *T;
+    if (l->max_M > l->max_T) l->max_M = l->max_T;
     dc_free(work);
     return DC_OK;
 }
