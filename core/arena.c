@@ -9,8 +9,10 @@
 /* Allocations until the one that a test wants to fail; 0 is off. */
 static atomic_long fail_at;
 
-static int must_fail(void)
+/* No object may be larger than PTRDIFF_MAX; such a size is a wrapped one. */
+static int must_fail(size_t bytes)
 {
+    if (bytes > PTRDIFF_MAX) return 1;
     if (atomic_load_explicit(&fail_at, memory_order_relaxed) <= 0) return 0;
     return atomic_fetch_sub(&fail_at, 1) == 1;
 }
@@ -18,19 +20,20 @@ static int must_fail(void)
 void dc_alloc_fail_at(long n) { atomic_store(&fail_at, n); }
 
 /* A size of 0 gives a pointer too: NULL always means that memory is out. */
-void *dc_malloc(size_t bytes) { return must_fail() ? NULL : malloc(bytes ? bytes : 1); }
+void *dc_malloc(size_t bytes) { return must_fail(bytes) ? NULL : malloc(bytes ? bytes : 1); }
 
 void *dc_calloc(size_t n, size_t bytes)
 {
-    return must_fail() ? NULL : n && bytes ? calloc(n, bytes) : calloc(1, 1);
+    size_t all;
+    if (__builtin_mul_overflow(n, bytes, &all) || must_fail(all)) return NULL;
+    return calloc(1, all ? all : 1);
 }
 
-void *dc_realloc(void *old, size_t bytes) { return must_fail() ? NULL : realloc(old, bytes ? bytes : 1); }
+void *dc_realloc(void *old, size_t bytes) { return must_fail(bytes) ? NULL : realloc(old, bytes ? bytes : 1); }
 
 void *dc_alloc_aligned(size_t bytes)
 {
-    if (must_fail() || bytes > SIZE_MAX - 63) return NULL;
-    return aligned_alloc(64, bytes ? (bytes + 63) & ~(size_t)63 : 64);
+    return must_fail(bytes) ? NULL : aligned_alloc(64, bytes ? (bytes + 63) & ~(size_t)63 : 64);
 }
 
 char *dc_strdup(const char *text)

@@ -107,22 +107,27 @@ int dc_sync_path(const char *path, dc_error *err)
     return failed ? dc_fail_errno(err, "sync", path) : DC_OK;
 }
 
-int dc_sync_parent(const char *path, dc_error *err)
+int dc_parent_open(int *fd, const char *path, dc_error *err)
 {
     const char *slash = strrchr(path, '/');
-    const size_t n = slash ? (slash == path ? 1 : (size_t)(slash - path)) : 1;
+    const size_t n = slash > path ? (size_t)(slash - path) : 1; /* "/" and "." have one letter */
     char *parent = dc_malloc(n + 1);
     if (!parent) return dc_fail_memory(err, n + 1, "a path");
     memcpy(parent, slash ? path : ".", n);
     parent[n] = 0;
-    int rc = DC_OK;
-    const int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    /* A folder that we may enter but not list cannot be opened, and some file systems cannot sync folders: neither loses
-     * what a rename promises to processes that live. */
-    if (fd < 0 ? errno != EACCES : fsync(fd) && errno != EINVAL && errno != ENOTSUP)
-        rc = dc_fail_errno(err, "sync the folder", parent);
-    if (fd >= 0) close(fd);
+    *fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const int rc = *fd < 0 && errno != EACCES ? dc_fail_errno(err, "open the folder", parent) : DC_OK;
     dc_free(parent);
+    return rc;
+}
+
+int dc_parent_sync(int fd, const char *path, dc_error *err)
+{
+    int rc = DC_OK;
+    if (fd < 0) return rc;
+    /* Some file systems cannot sync folders; what a rename promises to living processes holds there too. */
+    if (fsync(fd) && errno != EINVAL && errno != ENOTSUP) rc = dc_fail_errno(err, "sync the folder of", path);
+    close(fd);
     return rc;
 }
 
@@ -192,14 +197,19 @@ static void writer_release(dc_writer *w)
 int dc_writer_commit(dc_writer *w, dc_error *err)
 {
     DC_ASSERT(w->file);
-    int rc = DC_OK;
+    int folder = -1;
+    int rc = dc_parent_open(&folder, w->path, err);
     errno = 0;
     if (!w->failed && (ferror(w->file) || fflush(w->file) || fsync(fileno(w->file)))) w->failed = errno ? errno : EIO;
     if (fclose(w->file) && !w->failed) w->failed = errno ? errno : EIO;
-    if (w->failed) rc = writer_failed(w, err);
-    else if (rename(w->tmp, w->path)) rc = dc_fail_errno(err, "write", w->path);
-    if (rc != DC_OK) unlink(w->tmp);
-    else rc = dc_sync_parent(w->path, err);
+    if (rc == DC_OK && w->failed) rc = writer_failed(w, err);
+    if (rc == DC_OK && rename(w->tmp, w->path)) rc = dc_fail_errno(err, "write", w->path);
+    if (rc == DC_OK) {
+        rc = dc_parent_sync(folder, w->path, err);
+    } else {
+        unlink(w->tmp);
+        if (folder >= 0) close(folder);
+    }
     writer_release(w);
     return rc;
 }
@@ -225,10 +235,14 @@ int dc_file_write(const char *path, const void *bytes, size_t n, dc_error *err)
 
 int dc_file_publish(const char *tmp, const char *path, dc_error *err)
 {
+    int folder = -1;
     int rc = dc_sync_path(tmp, err);
+    if (rc == DC_OK) rc = dc_parent_open(&folder, path, err);
     if (rc != DC_OK) return rc;
-    if (rename(tmp, path)) return dc_fail_errno(err, "write", path);
-    return dc_sync_parent(path, err);
+    if (!rename(tmp, path)) return dc_parent_sync(folder, path, err);
+    rc = dc_fail_errno(err, "write", path);
+    if (folder >= 0) close(folder);
+    return rc;
 }
 
 int dc_file_copy(const char *from, const char *to, dc_error *err)

@@ -163,19 +163,27 @@ static int sync_one(const char *path, int is_dir, dc_error *err)
     return dc_sync_path(path, err);
 }
 
+/* rename, but never onto something: a plain one would replace an empty directory. */
+static int rename_to_new(const char *from, const char *to)
+{
+    struct stat st;
+    if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE)) return 0;
+    if (errno != EINVAL && errno != ENOSYS) return -1;
+    if (lstat(to, &st)) return rename(from, to); /* a file system that does not know the flag */
+    errno = EEXIST;
+    return -1;
+}
+
 int dc_dir_publish(const char *from, const char *to, dc_error *err)
 {
+    int folder = -1;
     int rc = walk(from, sync_one, err);
+    if (rc == DC_OK) rc = dc_parent_open(&folder, to, err);
     if (rc != DC_OK) return rc;
-    /* A plain rename would replace an empty directory. */
-    int failed = renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE);
-    if (failed && (errno == EINVAL || errno == ENOSYS)) {
-        struct stat st;
-        if (!lstat(to, &st)) errno = EEXIST;
-        else failed = rename(from, to);
-    }
-    if (failed) return dc_fail_errno(err, "write", to);
-    return dc_sync_parent(to, err);
+    if (!rename_to_new(from, to)) return dc_parent_sync(folder, to, err);
+    rc = dc_fail_errno(err, "write", to);
+    if (folder >= 0) close(folder);
+    return rc;
 }
 
 /* statvfs of the nearest parent of path that exists. */
@@ -232,9 +240,11 @@ int dc_lock_take(int *fd, const char *dir, dc_error *err)
         const ssize_t n = pread(lock, text, sizeof text - 1, 0);
         const long holder = n > 0 ? strtol(text, NULL, 10) : 0;
         if (holder > 0)
-            rc = dc_fail(err, DC_EMISMATCH, "%s is in use by process %ld. Wait for it, or choose another output_dir.", dir, holder);
+            rc = dc_fail(err, DC_EMISMATCH, "%s is in use by process %ld. Wait for it, or choose another output_dir.",
+                         dir, holder);
         else
-            rc = dc_fail(err, DC_EMISMATCH, "%s is in use by another process. Wait for it, or choose another output_dir.", dir);
+            rc = dc_fail(err, DC_EMISMATCH,
+                         "%s is in use by another process. Wait for it, or choose another output_dir.", dir);
     }
     if (rc == DC_OK) *fd = lock;
     else if (lock >= 0) close(lock);

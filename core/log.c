@@ -72,7 +72,8 @@ static void cut(dc_str *line, int columns)
     if (at < line->n) line->n = at, line->data[at] = 0;
 }
 
-static void bar_line(dc_str *line, const dc_progress *p, const char *note, double rate, const char *rate_unit, double now)
+static void bar_line(dc_str *line, const dc_progress *p, const char *note, double rate, const char *rate_unit,
+                     double now)
 {
     static const char dot[] = " \xc2\xb7 ";
     const int width = terminal_width();

@@ -34,11 +34,21 @@ void dc_stop_request(int signal_number)
     atomic_store(&interrupts, 0);
 }
 
+static const char *name_of(int number)
+{
+    switch (number) {
+    case SIGTERM: return "SIGTERM";
+    case SIGINT: return "SIGINT";
+    case SIGUSR1: return "SIGUSR1";
+    default: return NULL;
+    }
+}
+
 int dc_stop_check(const char *what, dc_error *err)
 {
     const int number = dc_stop_requested();
     if (!number) return DC_OK;
-    const char *name = number == SIGTERM ? "SIGTERM" : number == SIGINT ? "SIGINT" : number == SIGUSR1 ? "SIGUSR1" : NULL;
+    const char *name = name_of(number);
     if (!name) return dc_fail(err, DC_ESTOPPED, "stopped by signal %d during %s", number, what);
     return dc_fail(err, DC_ESTOPPED, "stopped by %s during %s", name, what);
 }

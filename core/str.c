@@ -145,7 +145,8 @@ static size_t edit_distance(const char *a, size_t na, const char *b, size_t nb)
         now[0] = i;
         for (size_t j = 1; j <= nb; j++) {
             now[j] = min2(before[j - 1] + (a[i - 1] != b[j - 1]), min2(before[j], now[j - 1]) + 1);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) now[j] = min2(now[j], two_before[j - 2] + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                now[j] = min2(now[j], two_before[j - 2] + 1);
         }
     }
     return rows[na % 3][nb];
@@ -172,7 +173,8 @@ const char *dc_nearest(const char *name, const char *const *names)
 char *dc_human_count(char *out, size_t room, int64_t n)
 {
     char digits[24], text[32];
-    const int length = snprintf(digits, sizeof digits, "%llu", n < 0 ? 0 - (unsigned long long)n : (unsigned long long)n);
+    const int length =
+        snprintf(digits, sizeof digits, "%llu", n < 0 ? 0 - (unsigned long long)n : (unsigned long long)n);
     size_t k = 0;
     if (n < 0) text[k++] = '-';
     for (int i = 0; i < length; i++) {
