@@ -11,7 +11,7 @@ size_t dc_h5_type_size(dc_h5_type type)
     return sizes[type];
 }
 
-int dc_h5_shuffled(dc_h5_type type) { return dc_h5_type_size(type) >= 4; }
+int dc_h5_shuffled(dc_h5_type type) { return type == DC_H5_F16 || dc_h5_type_size(type) >= 4; }
 
 void dc_h5_shuffle(uint8_t *out, const uint8_t *in, size_t items, size_t size)
 {

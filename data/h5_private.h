@@ -29,8 +29,8 @@ hid_t dc_h5_file_type(dc_h5_type type);
 /* "WHAT PATH: the innermost message of HDF5". */
 int dc_h5_fail(dc_error *err, dc_code code, const char *what, const char *path);
 
-/* Columns whose items have four bytes or more go through HDF5's standard shuffle filter (number 2) before zstd: all first bytes of the items, then
- * all second ones, ... Ids below 2^16 in four bytes then cost what they cost in two. */
+/* Half numbers and items of four bytes or more go through HDF5's standard shuffle filter (number 2) before zstd: all first bytes of the items,
+ * then all second ones, ... Ids in four bytes then cost hardly more than in two. Ids in two bytes do not gain by it. */
 int dc_h5_shuffled(dc_h5_type type);
 void dc_h5_shuffle(uint8_t *out, const uint8_t *in, size_t items, size_t size);
 void dc_h5_unshuffle(uint8_t *out, const uint8_t *in, size_t items, size_t size);
