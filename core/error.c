@@ -34,14 +34,17 @@ int dc_fail_errno(dc_error *err, const char *what, const char *path)
 void dc_error_prefix(dc_error *err, const char *format, ...)
 {
     if (!err || err->code == DC_OK) return;
-    char rest[sizeof err->message];
-    memcpy(rest, err->message, sizeof rest);
+    char place[256];
     va_list args;
     va_start(args, format);
-    const int n = vsnprintf(err->message, sizeof err->message, format, args);
+    vsnprintf(place, sizeof place, format, args);
     va_end(args);
-    if (n >= 0 && (size_t)n < sizeof err->message)
-        snprintf(err->message + n, sizeof err->message - (size_t)n, ": %s", rest);
+    const size_t room = sizeof err->message - 1, head = strlen(place) + 2, rest = strlen(err->message);
+    const size_t kept = head + rest > room ? room - head : rest;
+    memmove(err->message + head, err->message, kept);
+    memcpy(err->message, place, head - 2);
+    memcpy(err->message + head - 2, ": ", 2);
+    err->message[head + kept] = 0;
 }
 
 void dc_assert_failed(const char *condition, const char *file, int line)

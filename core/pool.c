@@ -14,9 +14,11 @@ static int default_threads(void)
     const char *text = getenv("OMP_NUM_THREADS");
     const long n = text ? strtol(text, NULL, 10) : 0; /* of a list "4,2" the outer level */
     if (n > 0 && n <= 65536) return (int)n;
+    /* OMP_PROC_BIND ties this thread to one core, which is then all that sched_getaffinity sees; and it fails where there
+     * are more cores than a cpu_set_t holds. OpenMP knows better in both cases. */
     cpu_set_t cores;
-    if (!sched_getaffinity(0, sizeof cores, &cores)) return CPU_COUNT(&cores);
-    return omp_get_num_procs(); /* more cores than a cpu_set_t holds */
+    const int procs = omp_get_num_procs(), here = sched_getaffinity(0, sizeof cores, &cores) ? 1 : CPU_COUNT(&cores);
+    return here > procs ? here : procs;
 }
 
 int dc_pool_threads(void)

@@ -2,7 +2,8 @@
  *
  * The table (core/schema.c) defines every key with type, default, range, choices and one line of help; parser, `--help`, plan and
  * docs/recipe.md come from it. All errors of a recipe are gathered, each as "FILE:LINE:COLUMN: ...", with the nearest key
- * for an unknown one. YAML anchors, tags and multiple documents are refused; 1e-3 and 1e-08 are numbers. */
+ * for an unknown one. YAML anchors, tags and multiple documents are refused; 1e-3 and 1e-08 are numbers. null, ~ and nothing leave a key
+ * absent. Names of other toolkits (lora_rank, cutoff_len) are taken for the key they mean. */
 #ifndef DC_CORE_RECIPE_H
 #define DC_CORE_RECIPE_H
 
@@ -20,9 +21,10 @@ extern "C" {
 
 typedef enum dc_key_type {
     DC_KEY_INT, DC_KEY_REAL, DC_KEY_BOOL, DC_KEY_STR,
-    DC_KEY_STRS,  /* a list of strings; a single string is a list of one */
+    DC_KEY_STRS,  /* a list of strings; a single string is a list of one. With a range: each one is an integer */
     DC_KEY_MAP,   /* string -> number, as rank_pattern */
-    DC_KEY_ITEMS  /* a list of sections (data.train, export): sub-keys are in the table as "data.train[].path" */
+    DC_KEY_ITEMS  /* a list of sections (data.train, export): sub-keys are in the table as "data.train[].path". A text instead of a section
+                     is the value of its first sub-key, which every item must have; one item alone is a list of one. */
 } dc_key_type;
 
 typedef enum dc_key_change {
@@ -75,9 +77,10 @@ int dc_recipe_set(dc_recipe *r, const char *path, const char *value, dc_error *e
 /* A deep copy. */
 int dc_recipe_copy(dc_recipe **out, const dc_recipe *r, dc_error *err);
 
-/* The resolved recipe with all defaults, as JSON (new reference) or YAML text in table order. */
+/* The resolved recipe with all defaults, as JSON in table order (new reference; NULL when memory is out). Keys without value are left out.
+ * "{recipe_dir}" stands as written, here and in hashes, so that neither depends on the folder a run is started from. */
 json_t *dc_recipe_json(const dc_recipe *r);
-/* Hash of all keys whose `stages` hold the letter: what a stage's output depends on. */
+/* Hash of all keys whose `stages` hold the letter: what a stage's output depends on, beside the files it reads. Empty hex: no memory. */
 dc_hash dc_recipe_hash(const dc_recipe *r, char stage);
 /* Compares with the JSON kept by an earlier run: names the first key with DC_CHANGE_NO that differs (DC_EMISMATCH), with both
  * values, the place, and the two ways out (change it back; --restart). */

@@ -154,9 +154,10 @@ typedef void dc_loss_fn(dc_dev *dev, float *logits /* [M, V] in: z, out: gradien
 /* AdamW (Loshchilov and Hutter 2019, arXiv 1711.05101), PyTorch's order of operations, step from 1:
  *     g = grad_scale * g,  p -= lr * weight_decay * p,  m = b1 m + (1-b1) g,  v = b2 v + (1-b2) g^2,
  *     p -= lr * (m / (1 - b1^step)) / (sqrt(v / (1 - b2^step)) + eps).
- * grad_scale is the clipping factor, as torch.nn.utils.clip_grad_norm_ gives it. */
+ * grad_scale is the clipping factor, as torch.nn.utils.clip_grad_norm_ gives it. The scalars are doubles, as in Python: 1 - 0.999f is
+ * off by 1.3e-5 of its value. */
 typedef struct dc_adamw {
-    float lr, beta1, beta2, eps, weight_decay, grad_scale;
+    double lr, beta1, beta2, eps, weight_decay, grad_scale;
     int64_t step;
 } dc_adamw;
 

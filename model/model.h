@@ -79,7 +79,7 @@ dc_model_options dc_model_defaults(void);
 int dc_model_open(dc_model **out, dc_dev *dev, const char *path, const dc_model_options *options, dc_error *err);
 /* New weights: normal(0, 0.02) for matrices (0.02 / sqrt(2 L) for o and down), ones for norms, zeros for biases; F32, trainable. */
 int dc_model_init(dc_model **out, dc_dev *dev, const dc_config *config, uint64_t seed, dc_error *err);
-/* Trainable copy of a model's weights, or of some of its layers. */
+/* An F32 copy of a model's weights, or of some of its layers: trainable, unless options say it is not. Adapters are not copied. */
 int dc_model_copy(dc_model **out, const dc_model *from, const dc_model_options *options, dc_error *err);
 void dc_model_free(dc_model *m); /* NULL is fine */
 
@@ -96,13 +96,15 @@ int64_t dc_model_bytes(const dc_model *m);      /* of all weights as held */
 /* Hash over config, names, types and bytes of all weights: reads everything once; polls core/stop.h. */
 int dc_model_hash(dc_hash *out, const dc_model *m, dc_error *err);
 
-/* Rows [row, row + n) of a weight as float on the host, HF order. */
+/* Rows [row, row + n) of a weight as float on the host, HF order. A row of a 1-D weight is one element. */
 void dc_weight_rows(const dc_model *m, const dc_weight *w, float *out, int64_t row, int64_t n);
 /* In which HF row stands GGUF row `row` of this tensor. */
 int64_t dc_gguf_row(const dc_tensor_spec *spec, int64_t row);
 
-/* Writes an HF directory: config.json, model.safetensors (or shards of at most `shard_bytes`, 0: 5 GB, with index), tensors in `type`
- * (DC_DTYPE_NONE: the config's own; quantized: F32). `rows`, unless NULL, gives rows in place of dc_weight_rows: merged adapters. */
+/* Writes an HF directory: config.json, model.safetensors (or shards of at most `shard_bytes`, 0: 5 GB, with index), tensors in `type`: F32,
+ * F16, BF16 (DC_DTYPE_NONE: the config's own; quantized: F32). `rows`, unless NULL, gives rows in place of dc_weight_rows: merged
+ * adapters. Each file appears whole or not; weights of an earlier model in `dir` are removed, config.json is written last. A value
+ * that is or becomes not finite in `type` is DC_ENUMERIC naming the tensor. */
 typedef void dc_rows_fn(void *context, const dc_weight *w, float *out, int64_t row, int64_t n);
 int dc_model_save(const dc_model *m, const char *dir, dc_dtype type, int64_t shard_bytes, dc_rows_fn *rows, void *context,
                   dc_error *err);

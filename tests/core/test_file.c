@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -255,6 +256,34 @@ static void full_disk_is_told(void **unused)
     full_device(100000, 1);
 }
 
+/* A disk that is full for a moment: what was refused is lost, though all later writes succeed. */
+static void a_write_that_failed_once_fails_the_commit(void **unused)
+{
+    (void)unused;
+    enum { N = 100000 };
+    for (int use_file = 0; use_file < 2; use_file++) {
+        struct rlimit before, small;
+        dc_writer w;
+        char *bytes = calloc(1, N);
+        put(at("l"), "old");
+        assert_int_equal(dc_writer_open(&w, at("l"), NULL), DC_OK);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+        small = before;
+        small.rlim_cur = 8192;
+        signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        const int refused = use_file ? fwrite(bytes, 1, N, w.file) != N : dc_writer_put(&w, bytes, N, NULL) != DC_OK;
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        signal(SIGXFSZ, SIG_DFL);
+        assert_true(refused);
+        assert_int_equal(fflush(w.file), 0);
+        assert_int_equal(dc_writer_commit(&w, NULL), DC_EIO);
+        holds(at("l"), "old");
+        assert_false(dc_path_exists(at("l.tmp")));
+        free(bytes);
+    }
+}
+
 /* In a child with a mount namespace of its own: 0 passed, 1 failed, 77 no such mounts here. */
 static int on_a_small_tmpfs(const char *dir)
 {
@@ -413,7 +442,8 @@ static void directories_are_made_listed_and_removed(void **unused)
     assert_int_equal(dc_mkdirs("", NULL), DC_EIO);
     put(at("t/Z"), "x");
     put(at("t/.hidden"), "x");
-    put(at("outside"), "kept");
+    assert_int_equal(dc_mkdirs(at("outside"), NULL), DC_OK);
+    put(at("outside/file"), "kept");
     assert_int_equal(symlink(at("outside"), at("t/link")), 0);
     char **names;
     size_t n;
@@ -438,7 +468,7 @@ static void directories_are_made_listed_and_removed(void **unused)
     assert_int_equal(dc_remove_tree(at("t"), &err), DC_OK);
     assert_false(dc_path_exists(at("t")));
     assert_int_equal(dc_remove_tree(at("t"), NULL), DC_OK);
-    holds(at("outside"), "kept"); /* a link goes, not what it points to */
+    holds(at("outside/file"), "kept"); /* a link goes, not what it points to */
     assert_int_equal(dc_remove_tree(at("outside"), NULL), DC_OK);
     assert_false(dc_path_exists(at("outside")));
 }
@@ -535,6 +565,7 @@ int main(void)
         cmocka_unit_test(abandon_leaves_the_old_file),
         cmocka_unit_test(failed_sync_or_rename_keeps_the_old_file),
         cmocka_unit_test(full_disk_is_told),
+        cmocka_unit_test(a_write_that_failed_once_fails_the_commit),
         cmocka_unit_test(small_file_system_fills),
         cmocka_unit_test(read_only_folders_are_told),
         cmocka_unit_test(a_kill_leaves_a_whole_file),

@@ -11,6 +11,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { N = 1000 };
 
@@ -103,36 +105,51 @@ static void an_inner_loop_stays_in_its_thread(void **unused)
     dc_pool_set_threads(0);
 }
 
+/* dc_pool_threads() of this program started anew with a variable set (NULL: none) and on `cores`: OpenMP looks at both
+ * once, when it starts. */
+static int threads_of_a_new_process(const char *variable, const char *value, const cpu_set_t *cores)
+{
+    int status = 0;
+    const pid_t child = fork();
+    if (child == 0) {
+        char path[] = "/proc/self/exe", count[] = "count", *arguments[] = {path, count, NULL};
+        unsetenv("OMP_NUM_THREADS");
+        unsetenv("OMP_PROC_BIND");
+        if (variable) setenv(variable, value, 1);
+        if (!sched_setaffinity(0, sizeof *cores, cores)) execv(path, arguments);
+        _exit(255);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
 static void default_is_the_environment_then_the_affinity(void **unused)
 {
     (void)unused;
-    setenv("OMP_NUM_THREADS", "3", 1);
-    assert_int_equal(dc_pool_threads(), 3);
-    setenv("OMP_NUM_THREADS", "2,4", 1);
-    assert_int_equal(dc_pool_threads(), 2);
-    cpu_set_t before, one;
-    assert_int_equal(sched_getaffinity(0, sizeof before, &before), 0);
+    cpu_set_t all, one;
     size_t first = 0;
-    while (!CPU_ISSET(first, &before)) first++;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    while (!CPU_ISSET(first, &all)) first++;
     CPU_ZERO(&one);
     CPU_SET(first, &one);
-    static const char *const none[] = {"", "zero", "-2", "0"};
-    for (size_t i = 0; i < 4; i++) {
-        setenv("OMP_NUM_THREADS", none[i], 1);
-        assert_int_equal(dc_pool_threads(), CPU_COUNT(&before));
-    }
-    unsetenv("OMP_NUM_THREADS");
-    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
-    assert_int_equal(dc_pool_threads(), 1);
-    assert_int_equal(sched_setaffinity(0, sizeof before, &before), 0);
+    const int cores = CPU_COUNT(&all);
+    assert_int_equal(threads_of_a_new_process("OMP_NUM_THREADS", "3", &one), 3);
+    assert_int_equal(threads_of_a_new_process("OMP_NUM_THREADS", "2,4", &all), 2);
+    assert_int_equal(threads_of_a_new_process("OMP_NUM_THREADS", "zero", &all), cores);
+    assert_int_equal(threads_of_a_new_process(NULL, NULL, &all), cores);
+    assert_int_equal(threads_of_a_new_process(NULL, NULL, &one), 1);
+    assert_int_equal(threads_of_a_new_process("OMP_PROC_BIND", "true", &all), cores);
     dc_pool_set_threads(7);
     assert_int_equal(dc_pool_threads(), 7);
     dc_pool_set_threads(0);
-    assert_int_equal(dc_pool_threads(), CPU_COUNT(&before));
+    assert_int_not_equal(dc_pool_threads(), 7);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argv;
+    if (argc > 1) return dc_pool_threads();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_index_once_by_the_threads_asked_for),
         cmocka_unit_test(same_bits_with_any_number_of_threads),

@@ -1,0 +1,74 @@
+/* kernels/dev.c -- a device by its name; everything else is its kind's. */
+#include "kernels/dev_kind.h"
+
+#include <string.h>
+
+#include "core/arena.h"
+
+dc_dev_options dc_dev_defaults(void)
+{
+    return (dc_dev_options){.name = "auto", .cpu_features = ~0u, .backend = DC_GEMM_BACKENDS};
+}
+
+int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err)
+{
+    const dc_dev_options defaults = dc_dev_defaults();
+    if (!options) options = &defaults;
+    const char *name = options->name ? options->name : "auto";
+    if (strcmp(name, "auto") != 0 && strcmp(name, "cpu") != 0) {
+        if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
+            return dc_fail(err, DC_EUNKNOWN, "device '%s': this build has no CUDA device; use 'cpu' or 'auto'", name);
+        return dc_fail(err, DC_EUNKNOWN, "device '%s' is unknown; known are auto, cpu, cuda, cuda:N", name);
+    }
+    dc_dev *dev = dc_calloc(1, sizeof *dev);
+    if (!dev) return dc_fail_memory(err, sizeof *dev, "a device");
+    dev->kind = &dc_dev_kind_cpu;
+    const int rc = dev->kind->open(dev, options, err);
+    if (rc != DC_OK) {
+        dc_free(dev);
+        return rc;
+    }
+    *out = dev;
+    return DC_OK;
+}
+
+void dc_dev_close(dc_dev *dev)
+{
+    if (!dev) return;
+    dev->kind->close(dev);
+    dc_free(dev);
+}
+
+const char *dc_dev_describe(const dc_dev *dev) { return dev->kind->describe(dev); }
+const char *dc_dev_path(const dc_dev *dev) { return dev->kind->path(dev); }
+
+int dc_dev_alloc(dc_dev *dev, void **out, size_t bytes, const char *what, dc_error *err)
+{
+    return dev->kind->alloc(dev, out, bytes, what, err);
+}
+
+void dc_dev_free(dc_dev *dev, void *memory)
+{
+    if (memory) dev->kind->free(dev, memory);
+}
+
+int dc_dev_import(dc_dev *dev, const void **out, const void *host, size_t bytes, const char *what, dc_error *err)
+{
+    return dev->kind->import(dev, out, host, bytes, what, err);
+}
+
+void dc_dev_drop(dc_dev *dev, const void *imported)
+{
+    if (imported) dev->kind->drop(dev, imported);
+}
+
+void dc_dev_upload(dc_dev *dev, void *to, const void *host, size_t bytes) { dev->kind->upload(dev, to, host, bytes); }
+
+void dc_dev_download(dc_dev *dev, void *host, const void *from, size_t bytes)
+{
+    dev->kind->download(dev, host, from, bytes);
+}
+
+void dc_dev_copy(dc_dev *dev, void *to, const void *from, size_t bytes) { dev->kind->copy(dev, to, from, bytes); }
+int dc_dev_sync(dc_dev *dev, dc_error *err) { return dev->kind->sync(dev, err); }
+size_t dc_dev_scratch_bytes(const dc_dev *dev) { return dev->kind->scratch_bytes(dev); }

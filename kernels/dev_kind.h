@@ -1,0 +1,32 @@
+/* kernels/dev_kind.h -- what a kind of device does behind kernels/dev.h; private to kernels/. */
+#ifndef DC_KERNELS_DEV_KIND_H
+#define DC_KERNELS_DEV_KIND_H
+
+#include "kernels/dev.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dc_dev_kind {
+    int (*open)(dc_dev *dev, const dc_dev_options *options, dc_error *err); /* cleans up after itself when it fails */
+    void (*close)(dc_dev *dev);
+    const char *(*describe)(const dc_dev *dev);
+    const char *(*path)(const dc_dev *dev);
+    int (*alloc)(dc_dev *dev, void **out, size_t bytes, const char *what, dc_error *err);
+    void (*free)(dc_dev *dev, void *memory);
+    int (*import)(dc_dev *dev, const void **out, const void *host, size_t bytes, const char *what, dc_error *err);
+    void (*drop)(dc_dev *dev, const void *imported);
+    void (*upload)(dc_dev *dev, void *to, const void *host, size_t bytes);
+    void (*download)(dc_dev *dev, void *host, const void *from, size_t bytes);
+    void (*copy)(dc_dev *dev, void *to, const void *from, size_t bytes);
+    int (*sync)(dc_dev *dev, dc_error *err);
+    size_t (*scratch_bytes)(const dc_dev *dev);
+} dc_dev_kind;
+
+extern const dc_dev_kind dc_dev_kind_cpu;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
