@@ -70,6 +70,9 @@ void dc_stage_release(dc_stage *stage);
 /* The output hash of a finished stage; DC_EMISMATCH saying which command makes it when there is none. */
 int dc_stage_output(dc_hash *out, const dc_session *s, const char *name, const char *folder, dc_error *err);
 
+/* Trains the tokenizer of tokenizer.train into output_dir/tokenizer. */
+int dc_make_tokenizer(const dc_session *s, dc_error *err);
+
 int dc_stage_prepare(const dc_session *s, dc_error *err);
 int dc_stage_teach(const dc_session *s, dc_error *err);
 int dc_stage_train(const dc_session *s, dc_error *err);
