@@ -15,6 +15,7 @@
 #include "data/order.h"
 #include "data/tokenizer.h"
 #include "kernels/dev.h"
+#include "distill/store.h"
 #include "model/model.h"
 
 #ifdef __cplusplus
@@ -51,6 +52,9 @@ int dc_session_scratch(dc_model **out, const dc_session *s, const char *section,
 
 /* A hash of what a model path holds: its weights, config and tokenizer files. */
 int dc_session_hash_model(dc_hash *out, const char *path, dc_error *err);
+
+/* What the store of a set must say of itself under this recipe. */
+int dc_session_store_info(dc_store_info *info, const dc_session *s, const dc_set *set, int64_t vocabulary, dc_error *err);
 
 /* ---- stages ---- */
 typedef struct dc_stage {
