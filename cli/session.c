@@ -71,7 +71,8 @@ int dc_session_tokenizer(dc_tokenizer **out, const dc_session *s, dc_error *err)
     return dc_tokenizer_open(out, path, err);
 }
 
-int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order, dc_error *err)
+int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order,
+                      int64_t repeat, dc_error *err)
 {
     char key[96];
     double weights[256];
@@ -84,7 +85,7 @@ int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const c
         weights[i] = dc_recipe_real(s->recipe, item);
     }
     const dc_loader_options o = {
-        .seed = (uint64_t)dc_recipe_int(s->recipe, "seed"),
+        .seed = (uint64_t)(dc_recipe_int(s->recipe, "seed") + repeat),
         .shuffle = !in_order && dc_recipe_bool(s->recipe, "data.shuffle"),
         .packing = dc_recipe_bool(s->recipe, "data.packing"),
         .max_length = dc_recipe_int(s->recipe, "data.max_length"),

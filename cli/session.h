@@ -42,8 +42,9 @@ char *dc_session_path(const dc_session *s, const char *below, dc_error *err);
 int dc_session_tokenizer(dc_tokenizer **out, const dc_session *s, dc_error *err);
 /* Where the teacher stands: teacher.model, or the one made from scratch; NULL when the recipe has none. The caller's. */
 char *dc_session_teacher(const dc_session *s, dc_error *err);
-/* A loader over a set with the settings of `prefix` ("train", "teacher.train"); in_order: for evaluation. */
-int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order, dc_error *err);
+/* A loader over a set with the settings of `prefix` ("train", "teacher.train"); in_order: for evaluation; `repeat` shifts the seed. */
+int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order,
+                      int64_t repeat, dc_error *err);
 /* The student before training: student.model, layers of the teacher, or from scratch. trainable: all weights, else frozen. */
 int dc_session_student(dc_model **out, const dc_session *s, int trainable, dc_error *err);
 

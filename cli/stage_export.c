@@ -131,7 +131,7 @@ static int parity_loader(dc_set **set, dc_loader **loader, const dc_session *s, 
         goto done;
     }
     DC_TRY(dc_set_open(set, data, dc_path_exists(eval) ? "eval" : "train", err));
-    DC_TRY(dc_session_loader(loader, s, *set, "train", 1, err));
+    DC_TRY(dc_session_loader(loader, s, *set, "train", 1, 0, err));
 done:
     dc_free(data);
     dc_free(eval);
@@ -151,7 +151,7 @@ static int check_parity(const dc_session *s, const trained *k, const char *path,
     dc_str_putf(&out, "%.*s.parity.json", (int)stem, path);
     DC_TRY(parity_loader(&set, &loader, s, err));
     DC_TRY(dc_model_open(&file, s->dev, path, &o, err));
-    DC_TRY(dc_parity_measure(parity, k->model, k->lora ? 0 : -1, file, loader, 2048, err));
+    DC_TRY(dc_parity_measure(parity, k->model, k->lora ? 0 : -1, file, -1, loader, 2048, err));
     json = dc_parity_json(parity);
     DC_TRY(dc_json_save(json, dc_str_text(&out), err));
 done:

@@ -56,7 +56,7 @@ static void bounds(const student *k, dc_plan_options *o)
     o->max_tokens = max64(o->max_tokens, T), o->max_docs = max64(o->max_docs, B), o->max_rows = max64(o->max_rows, M);
 }
 
-static int open_data(student *k, const dc_session *s, dc_error *err)
+static int open_data(student *k, const dc_session *s, int64_t repeat, dc_error *err)
 {
     int rc = DC_OK;
     char *eval = dc_session_path(s, "data/eval-00000.h5", err);
@@ -66,17 +66,18 @@ static int open_data(student *k, const dc_session *s, dc_error *err)
         goto done;
     }
     DC_TRY(dc_set_open(&k->set, k->data, "train", err));
-    DC_TRY(dc_session_loader(&k->loader, s, k->set, "train", 0, err));
+    DC_TRY(dc_session_loader(&k->loader, s, k->set, "train", 0, repeat, err));
     if (dc_path_exists(eval)) {
         DC_TRY(dc_set_open(&k->eval_set, k->data, "eval", err));
-        DC_TRY(dc_session_loader(&k->eval_loader, s, k->eval_set, "train", 1, err));
+        DC_TRY(dc_session_loader(&k->eval_loader, s, k->eval_set, "train", 1, 0, err));
     }
 done:
     dc_free(eval);
     return rc;
 }
 
-static int open_model(student *k, const dc_session *s, dc_error *err)
+/* `repeat` shifts the seed of everything that the student's training draws. */
+static int open_model(student *k, const dc_session *s, int64_t repeat, dc_error *err)
 {
     int rc = DC_OK;
     const int lora = dc_recipe_has(s->recipe, "lora");
@@ -89,7 +90,7 @@ static int open_model(student *k, const dc_session *s, dc_error *err)
         goto done;
     }
     if (lora) {
-        DC_TRY(dc_student_lora(&k->lora, k->model, s->recipe, err));
+        DC_TRY(dc_student_lora(&k->lora, k->model, s->recipe, repeat, err));
         DC_TRY(dc_student_params(&k->params, k->model, k->lora, err));
     } else {
         DC_TRY(dc_params_add_model(&k->params, k->model, err));
@@ -213,17 +214,41 @@ static void say_plan(const student *k, const char *stage)
 
 static double or_zero(double x) { return x == x ? x : 0; }
 
+/* Folder and name of a run: train, train/control, train/seed-1, train/seed-1/control. */
+static void name_run(char folder[64], char name[32], int64_t repeat, int control)
+{
+    char seed[24] = "";
+    if (repeat) snprintf(seed, sizeof seed, "/seed-%lld", (long long)repeat);
+    snprintf(folder, 64, "train%s%s", seed, control ? "/control" : "");
+    snprintf(name, 32, repeat ? "%s-%lld" : "%s", control ? "control" : "train", (long long)repeat);
+}
+
+static void tell(const char *name, const dc_train_result *result, const student *k, json_t *summary, json_t *times)
+{
+    char seconds[32], tokens[32];
+    json_object_set_new(summary, name, json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "steps", (json_int_t)result->steps, "tokens",
+                                                 (json_int_t)result->tokens, "trained_tokens", (json_int_t)result->trained_tokens,
+                                                 "parameters", (json_int_t)dc_params_count(&k->params), "loss", or_zero(result->loss),
+                                                 "eval_loss", or_zero(result->eval_loss), "eval_kd", or_zero(result->eval_kd)));
+    json_object_set_new(times, name, json_pack("{s:f}", "seconds", result->seconds));
+    dc_human_time(seconds, sizeof seconds, result->seconds);
+    dc_human_count(tokens, sizeof tokens, result->tokens);
+    dc_log(DC_LOG_INFO, "%-9s done    %lld steps · %s tokens · loss %.4f%s   %s", name, (long long)result->steps, tokens, result->loss,
+           result->resumed ? " · resumed" : "", seconds);
+}
+
 /* One run: the student, or its control on cross-entropy alone. */
-static int run(const dc_session *s, const char *folder, int control, json_t *summary, json_t *times, dc_error *err)
+static int run(const dc_session *s, int64_t repeat, int control, dc_stage *stage, dc_error *err)
 {
     int rc = DC_OK;
     student k = {0};
     dc_train_result result;
-    const char *name = control ? "control" : "train";
+    char folder[64], name[32];
+    name_run(folder, name, repeat, control);
     char *dir = dc_session_path(s, folder, err);
     if (!dir) return DC_ENOMEM;
-    DC_TRY(open_data(&k, s, err));
-    DC_TRY(open_model(&k, s, err));
+    DC_TRY(open_data(&k, s, repeat, err));
+    DC_TRY(open_model(&k, s, repeat, err));
     dc_plan_options o = {.adapter = k.lora ? 0 : -1, .backward = 1, .checkpoint = dc_recipe_bool(s->recipe, "train.gradient_checkpointing")};
     bounds(&k, &o);
     DC_TRY(dc_plan_new(&k.plan, k.model, &o, err));
@@ -234,19 +259,10 @@ static int run(const dc_session *s, const char *folder, int control, json_t *sum
                     .eval_objective = k.eval_objective, .adapter = o.adapter, .dir = dir, .stage = name, .recipe = s->recipe,
                     .restart = s->restart};
     dc_train_options_from_recipe(&t.options, s->recipe, "train");
+    t.options.seed += (uint64_t)repeat;
     DC_TRY(dc_train(&t, &result, err));
     DC_TRY(save_student(&k, s, folder, err));
-    json_object_set_new(summary, name, json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "steps", (json_int_t)result.steps, "tokens",
-                                                 (json_int_t)result.tokens, "trained_tokens", (json_int_t)result.trained_tokens,
-                                                 "parameters", (json_int_t)dc_params_count(&k.params), "loss", or_zero(result.loss),
-                                                 "eval_loss", or_zero(result.eval_loss), "eval_kd", or_zero(result.eval_kd)));
-    json_object_set_new(times, name, json_pack("{s:f, s:f}", "seconds", result.seconds, "tokens_per_second",
-                                               result.seconds > 0 ? (double)result.tokens / result.seconds : 0.0));
-    char seconds[32], tokens[32];
-    dc_human_time(seconds, sizeof seconds, result.seconds);
-    dc_human_count(tokens, sizeof tokens, result.tokens);
-    dc_log(DC_LOG_INFO, "%-9s done    %lld steps · %s tokens · loss %.4f%s   %s", name, (long long)result.steps, tokens, result.loss,
-           result.resumed ? " · resumed" : "", seconds);
+    tell(name, &result, &k, stage->summary, stage->times);
 done:
     student_release(&k);
     dc_free(dir);
@@ -298,9 +314,11 @@ int dc_stage_train(const dc_session *s, dc_error *err)
     DC_TRY(stage_key(&key, s, err));
     DC_TRY(dc_stage_begin(&stage, &kept, s, "train", "train", key, err));
     if (kept) goto done;
-    DC_TRY(run(s, "train", 0, stage.summary, stage.times, err));
-    if (dc_recipe_has(s->recipe, "distill") && dc_recipe_bool(s->recipe, "distill.control"))
-        DC_TRY(run(s, "train/control", 1, stage.summary, stage.times, err));
+    const int control = dc_recipe_has(s->recipe, "distill") && dc_recipe_bool(s->recipe, "distill.control");
+    for (int64_t repeat = 0; repeat < dc_recipe_int(s->recipe, "train.repeats"); repeat++) {
+        DC_TRY(run(s, repeat, 0, &stage, err));
+        if (control) DC_TRY(run(s, repeat, 1, &stage, err));
+    }
     DC_TRY(output_hash(&output, s, err));
     DC_TRY(dc_stage_end(&stage, s, output, err));
 done:

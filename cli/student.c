@@ -43,7 +43,7 @@ static int layers_of(dc_lora_config *c, dc_arena *arena, const dc_recipe *r, dc_
     return DC_OK;
 }
 
-int dc_student_lora(dc_lora **out, dc_model *m, const dc_recipe *r, dc_error *err)
+int dc_student_lora(dc_lora **out, dc_model *m, const dc_recipe *r, int64_t repeat, dc_error *err)
 {
     int rc = DC_OK;
     dc_arena arena = {0};
@@ -60,7 +60,7 @@ int dc_student_lora(dc_lora **out, dc_model *m, const dc_recipe *r, dc_error *er
     DC_TRY(patterns_of(&c.rank_pattern, &c.n_rank_pattern, &arena, r, "lora.rank_pattern", err));
     DC_TRY(patterns_of(&c.alpha_pattern, &c.n_alpha_pattern, &arena, r, "lora.alpha_pattern", err));
     DC_TRY(layers_of(&c, &arena, r, err));
-    DC_TRY(dc_lora_new(out, m, 0, &c, (uint64_t)dc_recipe_int(r, "seed"), 1, err));
+    DC_TRY(dc_lora_new(out, m, 0, &c, (uint64_t)(dc_recipe_int(r, "seed") + repeat), 1, err));
 done:
     dc_arena_release(&arena);
     return rc;

@@ -10,8 +10,8 @@
 extern "C" {
 #endif
 
-/* The adapter of section `lora` in slot 0, trainable: new, or opened from lora.init_from. */
-int dc_student_lora(dc_lora **out, dc_model *m, const dc_recipe *r, dc_error *err);
+/* The adapter of section `lora` in slot 0, trainable: new with seed + repeat, or opened from lora.init_from. */
+int dc_student_lora(dc_lora **out, dc_model *m, const dc_recipe *r, int64_t repeat, dc_error *err);
 /* Its tensors as parameters: all of them decay, as in HF's Trainer. */
 int dc_student_params(dc_params *out, dc_model *m, const dc_lora *l, dc_error *err);
 
