@@ -83,6 +83,8 @@ int dc_stage_teach(const dc_session *s, dc_error *err);
 int dc_stage_train(const dc_session *s, dc_error *err);
 int dc_stage_merge(const dc_session *s, dc_error *err);
 int dc_stage_export(const dc_session *s, dc_error *err);
+/* Measures teacher, students and files, and prints the table. */
+int dc_stage_eval(const dc_session *s, dc_error *err);
 
 /* Tokenizer files and generation_config.json into an HF directory that dc_model_save wrote. */
 int dc_hf_finish(const char *dir, const dc_model *m, const dc_tokenizer *t, dc_error *err);
