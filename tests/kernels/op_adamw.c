@@ -22,7 +22,7 @@ static double adamw_share(unsigned features, int64_t n, int steps, dc_adamw a, d
         ops.adamw(NULL, p.f, m.f, v.f, g.f, n, &for_kernel);
         kit_free(g);
     }
-    const double share = fmax(kit_worst(p), fmax(kit_worst(m), kit_worst(v))) / (FLT_EPSILON * steps);
+    const double share = fmax(kit_worst(p), fmax(kit_worst(m), kit_worst(v))) / ((double)FLT_EPSILON * steps);
     kit_free(p), kit_free(m), kit_free(v);
     return share;
 }

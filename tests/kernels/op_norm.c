@@ -33,7 +33,8 @@ static double forward_error(unsigned features, norm_case k, float eps_for_kernel
     const dc_cview weight = {k.type == DC_F32 ? (const void *)w.f : half, k.type};
     dc_rmsnorm_fwd_oracle(y.d, r.d, x.d, w.d, k.T, k.C, k.ldy, k.ldx, (double)k.eps, (double)k.offset);
     ops.rmsnorm_fwd(NULL, kit_view(y), r.f, kit_cview(x), weight, k.T, k.C, k.ldy, k.ldx, eps_for_kernel, k.offset);
-    const double e = fmax(kit_worst(y), kit_worst(r));
+    double e = kit_worst(y);
+    for (int64_t t = 0; t < k.T; t++) e = fmax(e, fabs((double)r.f[t] / r.d[t] - 1)); /* narrow rows: up to 1000 */
     /* In place, and without rstd: the same bits. */
     if (k.ldx == k.ldy) {
         ops.rmsnorm_fwd(NULL, kit_view(x), NULL, kit_cview(x), weight, k.T, k.C, k.ldy, k.ldx, eps_for_kernel, k.offset);
@@ -129,6 +130,6 @@ void test_rmsnorm_bwd(void **state)
             assert_true(backward_error(paths[p], apart, 0, 0, 0) <= limit);
         }
         const norm_case planted = {3, 576, 576, 576, DC_F32, 1e-5f, 1};
-        assert_true(backward_error(paths[p], planted, 0, 0, 0.999f) > 100 * bound(576, 6));
+        assert_true(backward_error(paths[p], planted, 0, 0, 0.9f) > 100 * bound(576, 6));
     }
 }

@@ -1,4 +1,4 @@
-/* tests/kernels/test_gemm.c -- every backend of a CPU device through every shape; panels; the cache of primitives. */
+/* tests/kernels/test_gemm.c -- every backend of a CPU device through every shape; panels, tiles, threads. */
 #include "gemm_case.h"
 
 #include <string.h>
@@ -60,15 +60,31 @@ static void panels(void **state)
     }
 }
 
-/* More shapes than the cache keeps, twice: entries are made anew, and right. */
-static void many_shapes(void **state)
+/* Shapes at which a library left to itself sums by thread: narrow and long. gemm_share compares the bits of one thread and two. */
+static void long_sums(void **state)
 {
     (void)state;
-    if (!dc_gemm_has(DC_GEMM_ONEDNN)) skip();
-    dc_dev *dev = open_with(DC_GEMM_ONEDNN, ~0u);
-    for (int round = 0; round < 2; round++) {
-        for (int64_t i = 0; i < 700; i++) {
-            const gemm_case k = {17 + i, 8, 8, 0, 0, 1, 0, 0, 1, DC_F32};
+    for (int b = DC_GEMM_OPENBLAS; b < DC_GEMM_BACKENDS; b++) {
+        if (!dc_gemm_has((dc_gemm_backend)b)) continue;
+        dc_dev *dev = open_with((dc_gemm_backend)b, ~0u);
+        for (int trans = 0; trans < 4; trans++) {
+            const gemm_case wide = {17, 64, 4300, 0, trans & 1, trans >> 1, 1, 0, 2, DC_F32}, high = {300, 16, 2048, 0, trans & 1, trans >> 1, 0, 1, 1, DC_F32};
+            assert_true(gemm_share(dev, dev->op.gemm, wide, 0, 1) <= 1);
+            assert_true(gemm_share(dev, dev->op.gemm, high, 0, 1) <= 1);
+        }
+        close_clean(dev);
+    }
+}
+
+/* Sizes around those at which C is cut, in both directions. */
+static void tiles(void **state)
+{
+    (void)state;
+    dc_dev *dev = open_with(DC_GEMM_BACKENDS, ~0u);
+    static const int64_t sizes[] = {17, 63, 64, 65, 128, 255, 257, 513, 1030};
+    for (size_t i = 0; i < KIT_COUNT(sizes); i++) {
+        for (size_t j = 0; j < KIT_COUNT(sizes); j++) {
+            const gemm_case k = {sizes[i], sizes[j], 9, 1, 0, 1, 1, 1, 1, DC_F32};
             assert_true(gemm_share(dev, dev->op.gemm, k, 0, 1) <= 1);
         }
     }
@@ -99,7 +115,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_backend), cmocka_unit_test(library_alone), cmocka_unit_test(panels),
-        cmocka_unit_test(many_shapes),   cmocka_unit_test(fp32_is_fp32),
+        cmocka_unit_test(long_sums),     cmocka_unit_test(tiles),         cmocka_unit_test(fp32_is_fp32),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
