@@ -33,5 +33,5 @@ for lr, beta1, beta2, eps, decay in ((2e-4, 0.9, 0.999, 1e-8, 0.01), (1e-3, 0.9,
             differ = int((got.view("<u4") != right.view("<u4")).sum())
             worst = float(np.abs(got - right).max() / np.abs(right).max())
             allowed = N if features == 0 else N // 100 if name == "p" else 0
-        assert differ <= allowed and worst < 4e-7, f"lr {lr} path {features} {name}: {differ} of {N} differ, worst {worst:.2e}"
-        print(f"lr {lr} path {features} {name}: {differ} of {N} differ, worst {worst:.2e}")
+            assert differ <= allowed and worst < 4e-7, f"lr {lr} path {features} {name}: {differ} of {N} differ, worst {worst:.2e}"
+            print(f"lr {lr} path {features} {name}: {differ} of {N} differ, worst {worst:.2e}")
