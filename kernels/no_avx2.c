@@ -19,7 +19,9 @@ dc_row_read_fn *dc_row_reader_avx2(dc_dtype type)
     return NULL;
 }
 
+void dc_adamw_overlay_avx2(dc_ops *ops) { (void)ops; }
 void dc_attn_overlay_avx2(dc_ops *ops) { (void)ops; }
+void dc_adamw_overlay_avx2(dc_ops *ops) { (void)ops; }
 void dc_attn_overlay_avx2(dc_ops *ops) { (void)ops; }
 void dc_dropout_overlay_avx2(dc_ops *ops) { (void)ops; }
 void dc_glu_overlay_avx2(dc_ops *ops) { (void)ops; }

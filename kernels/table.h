@@ -17,11 +17,12 @@ DC_OPS(DC_OPS_REF)
 
 /* What an overlay named avx2 needs: F16C came with AVX2 on every processor so far. */
 enum { DC_FEATURES_AVX2 = DC_CPU_AVX2 | DC_CPU_FMA | DC_CPU_F16C };
+void dc_adamw_overlay_avx2(dc_ops *ops);
+void dc_dropout_overlay_avx2(dc_ops *ops);
+void dc_glu_overlay_avx2(dc_ops *ops);
 void dc_norm_overlay_avx2(dc_ops *ops);
 void dc_rope_overlay_avx2(dc_ops *ops);
-void dc_glu_overlay_avx2(dc_ops *ops);
 void dc_rows_overlay_avx2(dc_ops *ops);
-void dc_dropout_overlay_avx2(dc_ops *ops);
 
 /* Element i of a weight that is F32, F16 or BF16. */
 static inline float dc_weight_at(dc_cview w, int64_t i)

@@ -12,12 +12,19 @@
 enum { CANARY = 16 }; /* 64 bytes, so that the floats stay aligned */
 static const float canary = 12345.0f;
 
-static uint64_t state = 1;
+static uint64_t sequence = 1;
+
+int kit_reset(void **state)
+{
+    (void)state;
+    sequence = 1;
+    return 0;
+}
 
 static uint64_t draw(void)
 {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return state >> 11;
+    sequence = sequence * 6364136223846793005u + 1442695040888963407u;
+    return sequence >> 11;
 }
 
 double kit_uniform(void) { return (double)draw() / 4503599627370496.0 - 1.0; }

@@ -25,7 +25,8 @@ typedef struct kit_array {
     double *d;
 } kit_array;
 
-double kit_uniform(void); /* in [-1, 1); the same sequence in every run */
+int kit_reset(void **state);  /* a test's set-up: its random numbers do not depend on the tests before it */
+double kit_uniform(void);     /* in [-1, 1) */
 int64_t kit_below(int64_t n); /* an integer in [0, n) */
 
 kit_array kit_new(int64_t n, double scale); /* random in [-scale, scale), both twins equal; scale 0: zeros */

@@ -4,7 +4,7 @@
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-#define REGISTERED(name) cmocka_unit_test(test_##name),
+#define REGISTERED(name) cmocka_unit_test_setup(test_##name, kit_reset),
         DC_OPS(REGISTERED)
 #undef REGISTERED
     };
