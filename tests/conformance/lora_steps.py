@@ -21,7 +21,7 @@ STEPS, BATCH, ACCUMULATION, RATE, CLIP, DECAY, WARMUP = 10, 2, 2, 2e-4, 0.5, 0.0
 
 def rows(tokenizer):
     """40 rows of 24 to 137 tokens; the first part of each is no target."""
-    ids = tokenizer(real.speeches(1)[0])["input_ids"]
+    ids = tokenizer(" ".join(real.speeches(8)))["input_ids"]
     out, at = [], 0
     for i in range(STEPS * BATCH * ACCUMULATION):
         n = 24 + (i * 37) % 114

@@ -33,6 +33,8 @@ def hf_directory(name):
     out = CACHE / "hf" / name
     if not (out / "done").exists():
         model = torch_model(name)
+        if hasattr(model.config, "quantization_config"):
+            del model.config.quantization_config  # how the file was opened, not what the model is
         fresh = AutoModelForCausalLM.from_config(model.config)
         fresh.load_state_dict(model.state_dict())
         fresh.save_pretrained(out)
