@@ -11,7 +11,9 @@ static int run(dc_cli *cli, dc_error *err)
     int rc = DC_OK;
     const char *page = dc_cli_get(cli, "--markdown");
     const dc_command *c = cli->n_words == 1 ? dc_command_find(cli->words[0]) : NULL;
-    if (page && !strcmp(page, "recipe"))
+    if (dc_cli_get(cli, "--complete"))
+        dc_help_complete(&out, c);
+    else if (page && !strcmp(page, "recipe"))
         dc_schema_markdown(&out);
     else if (page && !strcmp(page, "commands"))
         dc_help_markdown(&out);
@@ -30,7 +32,9 @@ static int run(dc_cli *cli, dc_error *err)
     return rc;
 }
 
-static const dc_flag flags[] = {{"--markdown", "PAGE", "a reference page of the documentation: recipe or commands"}, {NULL, NULL, NULL}};
+static const dc_flag flags[] = {{"--markdown", "PAGE", "a reference page of the documentation: recipe or commands"},
+                                {"--complete", NULL, "words for a shell's completion: the commands, or those of one"},
+                                {NULL, NULL, NULL}};
 
 const dc_command dc_cmd_help = {.name = "help", .group = "look", .summary = "explains a command, or a key of the recipe", .takes = DC_TAKES_WORDS,
                                 .words = "[COMMAND | recipe [KEY]]", .flags = flags,
