@@ -18,7 +18,8 @@
 extern "C" {
 #endif
 
-typedef enum dc_h5_type { DC_H5_U8, DC_H5_U16, DC_H5_U32, DC_H5_U64, DC_H5_F32, DC_H5_TYPES } dc_h5_type;
+/* DC_H5_F16 items are the bits of a half number, as core/half.h makes them; outside programs see a 16-bit float. */
+typedef enum dc_h5_type { DC_H5_U8, DC_H5_U16, DC_H5_U32, DC_H5_U64, DC_H5_F16, DC_H5_F32, DC_H5_TYPES } dc_h5_type;
 
 size_t dc_h5_type_size(dc_h5_type type);
 
@@ -57,9 +58,12 @@ int dc_h5_read(dc_h5_file *f, int column, void *out, int64_t first, int64_t n, d
 void dc_h5_set_cache(dc_h5_file *f, int64_t bytes);
 
 /* ---- manifest ---- one JSON line a finished file, appended and synced: {"file", "bytes", "xxh3", ...extra}. */
-/* Hashes DIR/name and appends its line to DIR/manifest.jsonl. */
+/* Hashes DIR/name and puts its line behind the others of DIR/manifest.jsonl; an older line of that name goes. */
 int dc_manifest_add(const char *dir, const char *name, dc_error *err);
-/* Checks that every file of the manifest is there with its size; with `deep` also its hash. Names of files come back sorted. */
+/* Drops the lines of files that `drop` says 1 for. No manifest is fine. */
+int dc_manifest_drop(const char *dir, int (*drop)(const void *context, const char *name), const void *context, dc_error *err);
+/* Checks that every file of the manifest is there with its size; with `deep` also its hash. Names of files
+ * come back sorted, to be freed with dc_names_free. */
 int dc_manifest_check(const char *dir, int deep, char ***names, size_t *n, dc_error *err);
 
 #ifdef __cplusplus

@@ -1,6 +1,6 @@
 /* data/order.h -- which documents make which micro-batch: a pure function of (seed, epoch, position).
  *
- * Document order is a keyed permutation of the set; sources with weights are mixed by a deterministic largest-deficit draw; packing is best-fit
+ * Document order is a keyed permutation of the set; a source's weight says how often an epoch shows it; packing is best-fit
  * decreasing over a fixed window of documents in that order. The whole data position is three integers, so a resume is exact and
  * costs nothing, for any number of threads or ranks. */
 #ifndef DC_DATA_ORDER_H
@@ -22,6 +22,9 @@ typedef struct dc_loader_options {
     int64_t max_length;      /* tokens of a packed sequence; no document is longer */
     int64_t batch_size;      /* sequences a micro-batch */
     int64_t window;          /* documents considered together for packing; 0: 1024 */
+    const double *weights;   /* [n_weights] by source: how many times an epoch shows its documents (0.5: half of them, another half each
+                                epoch); NULL: once */
+    size_t n_weights;
     int64_t ranks, rank;     /* micro-batch i of the global order goes to rank i % ranks */
 } dc_loader_options;
 

@@ -14,7 +14,7 @@ typedef struct dc_teach_result {
     int64_t docs, rows;
     int64_t bytes;          /* of the store */
     double seconds;
-    double angle;           /* degrees between the gradient of the stored and of the full targets on the logits, over the first rows */
+    double angle;           /* degrees between kept and full target distributions, stacked over all rows */
     double mass;            /* mean teacher mass that the stored ids cover */
     double teacher_nll;     /* mean CE of the labels */
     int64_t kept;           /* documents that were there already */

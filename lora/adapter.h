@@ -69,6 +69,8 @@ const char *dc_lora_describe(const dc_lora *l);
  * appears whole or not at all. */
 int dc_lora_save(const dc_lora *l, const char *dir, const char *base, dc_error *err);
 
+/* Takes the adapter's present values for merging: before dc_lora_merged_rows, and again after they changed. */
+int dc_lora_prepare_merge(dc_lora *l, dc_error *err);
 /* A dc_rows_fn (model/model.h) with a dc_lora as context: rows of W + scale * B A, summed in float over R in order. */
 void dc_lora_merged_rows(void *lora, const dc_weight *w, float *out, int64_t row, int64_t n);
 

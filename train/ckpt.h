@@ -24,6 +24,7 @@ typedef struct dc_train_state {
     int64_t tokens, trained_tokens;
     dc_position position;
     int64_t metrics_bytes;     /* metrics.jsonl is cut to this on resume */
+    int64_t evaluated;         /* the last step that was evaluated */
     float *m, *v;              /* AdamW moments of all parameters, flat in list order, on the device */
 } dc_train_state;
 

@@ -26,7 +26,8 @@ typedef struct dc_train_options {
     int64_t gradient_accumulation_steps;
     double max_grad_norm;       /* 0: no clipping */
     dc_adamw adamw;             /* lr is the schedule's; step and grad_scale are the loop's */
-    dc_schedule schedule;
+    dc_schedule schedule;       /* total_steps is the loop's */
+    double warmup_ratio;        /* of all steps, rounded up, when schedule.warmup_steps is 0 */
     int64_t save_steps;         /* 0: at the end and on a signal only */
     int64_t save_total_limit;   /* at least 2 */
     int64_t eval_steps;         /* 0: at the end only, when there is an evaluation set */

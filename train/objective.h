@@ -31,6 +31,7 @@ typedef struct dc_objective dc_objective;
 
 struct dc_objective {
     const char *name; /* "cross_entropy", "forward_kl" */
+    int has_kd;       /* its losses have a kd part */
     /* What this micro-batch adds to the denominator (its trained tokens, weighted). */
     int (*measure)(dc_objective *self, const dc_packed *batch, double *weight, dc_error *err);
     /* After a forward of `batch`: adds to *out, and with `gradient` sets the plan's hidden gradient, divided by `denominator`. */
