@@ -67,6 +67,8 @@ int dc_cli_need(const char **out, const dc_cli *cli, const char *flag, dc_error 
 void dc_help_overview(dc_str *out);
 void dc_help_command(dc_str *out, const dc_command *command);
 void dc_help_markdown(dc_str *out); /* docs/commands.md */
+/* What a shell may complete, one a line: the commands (NULL), or a command's flags and, where it takes a recipe, "section.key=". */
+void dc_help_complete(dc_str *out, const dc_command *command);
 
 #ifdef __cplusplus
 }

@@ -11,6 +11,18 @@
 #include "core/json.h"
 #include "core/log.h"
 
+/* output_dir/recipe.json: the recipe with every default, for the report and for whoever finds the folder. */
+static int save_recipe(const dc_session *s, dc_error *err)
+{
+    char *path = dc_session_path(s, "recipe.json", err);
+    json_t *recipe = dc_recipe_json(s->recipe);
+    int rc = path ? DC_OK : DC_ENOMEM;
+    if (rc == DC_OK) rc = recipe ? dc_json_save(recipe, path, err) : dc_fail_memory(err, 0, "the recipe");
+    json_decref(recipe);
+    dc_free(path);
+    return rc;
+}
+
 int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err)
 {
     int rc = DC_OK;
@@ -22,6 +34,7 @@ int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err)
     dc_dev_options device = dc_dev_defaults();
     device.name = dc_recipe_str(s->recipe, "device");
     DC_TRY(dc_dev_open(&s->dev, &device, err));
+    DC_TRY(save_recipe(s, err));
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     dc_log(DC_LOG_INFO, "decant %s · %s · %.0f GiB · recipe %s · output %s", DC_VERSION, dc_dev_describe(s->dev), memory / 0x1p30, cli->recipe,
            s->dir);
@@ -71,7 +84,8 @@ int dc_session_tokenizer(dc_tokenizer **out, const dc_session *s, dc_error *err)
     return dc_tokenizer_open(out, path, err);
 }
 
-int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order, dc_error *err)
+int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order,
+                      int64_t repeat, dc_error *err)
 {
     char key[96];
     double weights[256];
@@ -84,7 +98,7 @@ int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const c
         weights[i] = dc_recipe_real(s->recipe, item);
     }
     const dc_loader_options o = {
-        .seed = (uint64_t)dc_recipe_int(s->recipe, "seed"),
+        .seed = (uint64_t)(dc_recipe_int(s->recipe, "seed") + repeat),
         .shuffle = !in_order && dc_recipe_bool(s->recipe, "data.shuffle"),
         .packing = dc_recipe_bool(s->recipe, "data.packing"),
         .max_length = dc_recipe_int(s->recipe, "data.max_length"),

@@ -15,6 +15,7 @@
 #include "data/order.h"
 #include "data/tokenizer.h"
 #include "kernels/dev.h"
+#include "distill/store.h"
 #include "model/model.h"
 
 #ifdef __cplusplus
@@ -41,8 +42,9 @@ char *dc_session_path(const dc_session *s, const char *below, dc_error *err);
 int dc_session_tokenizer(dc_tokenizer **out, const dc_session *s, dc_error *err);
 /* Where the teacher stands: teacher.model, or the one made from scratch; NULL when the recipe has none. The caller's. */
 char *dc_session_teacher(const dc_session *s, dc_error *err);
-/* A loader over a set with the settings of `prefix` ("train", "teacher.train"); in_order: for evaluation. */
-int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order, dc_error *err);
+/* A loader over a set with the settings of `prefix` ("train", "teacher.train"); in_order: for evaluation; `repeat` shifts the seed. */
+int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order,
+                      int64_t repeat, dc_error *err);
 /* The student before training: student.model, layers of the teacher, or from scratch. trainable: all weights, else frozen. */
 int dc_session_student(dc_model **out, const dc_session *s, int trainable, dc_error *err);
 
@@ -51,6 +53,9 @@ int dc_session_scratch(dc_model **out, const dc_session *s, const char *section,
 
 /* A hash of what a model path holds: its weights, config and tokenizer files. */
 int dc_session_hash_model(dc_hash *out, const char *path, dc_error *err);
+
+/* What the store of a set must say of itself under this recipe. */
+int dc_session_store_info(dc_store_info *info, const dc_session *s, const dc_set *set, int64_t vocabulary, dc_error *err);
 
 /* ---- stages ---- */
 typedef struct dc_stage {
@@ -70,11 +75,16 @@ void dc_stage_release(dc_stage *stage);
 /* The output hash of a finished stage; DC_EMISMATCH saying which command makes it when there is none. */
 int dc_stage_output(dc_hash *out, const dc_session *s, const char *name, const char *folder, dc_error *err);
 
+/* Trains the tokenizer of tokenizer.train into output_dir/tokenizer. */
+int dc_make_tokenizer(const dc_session *s, dc_error *err);
+
 int dc_stage_prepare(const dc_session *s, dc_error *err);
 int dc_stage_teach(const dc_session *s, dc_error *err);
 int dc_stage_train(const dc_session *s, dc_error *err);
 int dc_stage_merge(const dc_session *s, dc_error *err);
 int dc_stage_export(const dc_session *s, dc_error *err);
+/* Measures teacher, students and files, and prints the table. */
+int dc_stage_eval(const dc_session *s, dc_error *err);
 
 /* Tokenizer files and generation_config.json into an HF directory that dc_model_save wrote. */
 int dc_hf_finish(const char *dir, const dc_model *m, const dc_tokenizer *t, dc_error *err);

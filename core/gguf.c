@@ -14,10 +14,10 @@
 #endif
 
 enum {
-    MAX_NAME = 63,          /* bytes of a tensor's name: ggml keeps 64 with the 0 */
-    MAX_PARTS = 99999,      /* of a split file: its names have five digits */
-    MIN_KV_BYTES = 14,      /* length, one byte of key, type, one byte of value */
-    MIN_TENSOR_BYTES = 25,  /* length, one byte of name, count of dimensions, type, offset */
+    MAX_NAME = 63,         /* bytes of a tensor's name: ggml keeps 64 with the 0 */
+    MAX_PARTS = 99999,     /* of a split file: its names have five digits */
+    MIN_KV_BYTES = 14,     /* length, one byte of key, type, one byte of value */
+    MIN_TENSOR_BYTES = 25, /* length, one byte of name, count of dimensions, type, offset */
     DEFAULT_ALIGNMENT = 32
 };
 #define MAX_TEXT ((uint64_t)1 << 30) /* bytes of a string, and items of an array */
@@ -51,18 +51,15 @@ static const struct {
     const char *name;
     int bytes; /* 0: of its own length */
 } types[] = {
-    [DC_GGUF_U8] = {"u8", 1},          [DC_GGUF_I8] = {"i8", 1},        [DC_GGUF_U16] = {"u16", 2},
-    [DC_GGUF_I16] = {"i16", 2},        [DC_GGUF_U32] = {"u32", 4},      [DC_GGUF_I32] = {"i32", 4},
-    [DC_GGUF_F32] = {"f32", 4},        [DC_GGUF_BOOL] = {"bool", 1},    [DC_GGUF_STRING] = {"string", 0},
-    [DC_GGUF_ARRAY] = {"array", 0},    [DC_GGUF_U64] = {"u64", 8},      [DC_GGUF_I64] = {"i64", 8},
+    [DC_GGUF_U8] = {"u8", 1},       [DC_GGUF_I8] = {"i8", 1},     [DC_GGUF_U16] = {"u16", 2},
+    [DC_GGUF_I16] = {"i16", 2},     [DC_GGUF_U32] = {"u32", 4},   [DC_GGUF_I32] = {"i32", 4},
+    [DC_GGUF_F32] = {"f32", 4},     [DC_GGUF_BOOL] = {"bool", 1}, [DC_GGUF_STRING] = {"string", 0},
+    [DC_GGUF_ARRAY] = {"array", 0}, [DC_GGUF_U64] = {"u64", 8},   [DC_GGUF_I64] = {"i64", 8},
     [DC_GGUF_F64] = {"f64", 8},
 };
 enum { N_TYPES = sizeof types / sizeof *types };
 
-const char *dc_gguf_type_name(dc_gguf_type type)
-{
-    return (unsigned)type < N_TYPES ? types[type].name : "unknown";
-}
+const char *dc_gguf_type_name(dc_gguf_type type) { return (unsigned)type < N_TYPES ? types[type].name : "unknown"; }
 
 /* ---- the index of names ---- */
 
@@ -102,7 +99,8 @@ static int64_t position(const cursor *c) { return c->p - c->map->data; }
 static int ends_early(const cursor *c, const char *what)
 {
     char size[32];
-    return dc_fail(c->err, DC_EFORMAT, "%s: the file ends at byte %s, within %s.\nThe download was cut short: fetch this file again.",
+    return dc_fail(c->err, DC_EFORMAT,
+                   "%s: the file ends at byte %s, within %s.\nThe download was cut short: fetch this file again.",
                    c->map->path, dc_human_count(size, sizeof size, c->map->size), what);
 }
 
@@ -119,7 +117,8 @@ static int take_text(cursor *c, dc_gguf_text *out, const char *what)
     uint64_t n = 0;
     if (take(c, &n, sizeof n, what)) return DC_EFORMAT;
     if (n > MAX_TEXT)
-        return dc_fail(c->err, DC_EFORMAT, "%s: %s at byte %" PRId64 " claims %" PRIu64 " bytes; a GGUF string has at most 2^30",
+        return dc_fail(c->err, DC_EFORMAT,
+                       "%s: %s at byte %" PRId64 " claims %" PRIu64 " bytes; a GGUF string has at most 2^30",
                        c->map->path, what, position(c), n);
     if ((uint64_t)(c->end - c->p) < n) return ends_early(c, what);
     *out = (dc_gguf_text){(const char *)c->p, (size_t)n};
@@ -130,12 +129,14 @@ static int take_text(cursor *c, dc_gguf_text *out, const char *what)
 /* A key or a tensor's name: 0-ended, in the arena. */
 static int take_name(dc_gguf *g, cursor *c, const char **out, const char *what)
 {
-    dc_gguf_text text;
+    dc_gguf_text text = {NULL, 0};
     int rc;
     if ((rc = take_text(c, &text, what))) return rc;
-    if (!text.n) return dc_fail(c->err, DC_EFORMAT, "%s: %s at byte %" PRId64 " is empty", c->map->path, what, position(c));
+    if (!text.n)
+        return dc_fail(c->err, DC_EFORMAT, "%s: %s at byte %" PRId64 " is empty", c->map->path, what, position(c));
     if (memchr(text.data, 0, text.n))
-        return dc_fail(c->err, DC_EFORMAT, "%s: %s at byte %" PRId64 " holds a 0 byte", c->map->path, what, position(c));
+        return dc_fail(c->err, DC_EFORMAT, "%s: %s at byte %" PRId64 " holds a 0 byte", c->map->path, what,
+                       position(c));
     *out = dc_arena_strndup(&g->arena, text.data, text.n);
     return *out ? DC_OK : dc_fail_memory(c->err, text.n + 1, "a name in a GGUF file");
 }
@@ -173,10 +174,11 @@ static int take_value(dc_gguf *g, cursor *c, dc_gguf_kv *kv)
     kv->item = kv->type;
     kv->n = 1;
     if (kv->type == DC_GGUF_ARRAY) {
-        uint64_t n;
+        uint64_t n = 0;
         if ((rc = take_type(c, &kv->item, kv->key))) return rc;
         if (kv->item == DC_GGUF_ARRAY)
-            return dc_fail(c->err, DC_EFORMAT, "%s: key '%s' is an array of arrays, which GGUF readers refuse", c->map->path, kv->key);
+            return dc_fail(c->err, DC_EFORMAT, "%s: key '%s' is an array of arrays, which GGUF readers refuse",
+                           c->map->path, kv->key);
         if ((rc = take(c, &n, sizeof n, kv->key))) return rc;
         if (n > MAX_TEXT)
             return dc_fail(c->err, DC_EFORMAT, "%s: key '%s' claims %" PRIu64 " items; a GGUF array has at most 2^30",
@@ -227,7 +229,8 @@ static int take_tensor(dc_gguf *g, cursor *c, dc_gguf_tensor *t, uint64_t *offse
     if (strlen(t->name) > MAX_NAME) return tensor_fail(c, t, "has a name of more than 63 bytes");
     if ((rc = take(c, &n_dims, sizeof n_dims, what))) return rc;
     if (n_dims > 4)
-        return dc_fail(c->err, DC_EFORMAT, "%s: tensor %s has %" PRIu32 " dimensions; GGUF has at most 4", c->map->path, t->name, n_dims);
+        return dc_fail(c->err, DC_EFORMAT, "%s: tensor %s has %" PRIu32 " dimensions; GGUF has at most 4", c->map->path,
+                       t->name, n_dims);
     t->n_dims = (int)n_dims;
     int64_t count = 1;
     for (int i = 0; i < 4; i++) {
@@ -238,16 +241,17 @@ static int take_tensor(dc_gguf *g, cursor *c, dc_gguf_tensor *t, uint64_t *offse
     if ((rc = take(c, &type, sizeof type, what))) return rc;
     const dc_dtype_info *info = dc_dtype_get(type);
     if (!info->name)
-        return dc_fail(c->err, DC_EFORMAT, "%s: tensor %s has the unknown element type %" PRId32, c->map->path, t->name, type);
+        return dc_fail(c->err, DC_EFORMAT, "%s: tensor %s has the unknown element type %" PRId32, c->map->path, t->name,
+                       type);
     t->type = (dc_dtype)type;
     if (t->ne[0] % info->block)
-        return dc_fail(c->err, DC_EFORMAT, "%s: tensor %s is %s with rows of %" PRId64 " elements, no multiple of the block of %" PRId32,
+        return dc_fail(c->err, DC_EFORMAT,
+                       "%s: tensor %s is %s with rows of %" PRId64 " elements, no multiple of the block of %" PRId32,
                        c->map->path, t->name, info->name, t->ne[0], info->block);
     t->bytes = dc_dtype_bytes(t->type, count);
     if (t->bytes < 0) return tensor_fail(c, t, "has dimensions whose product is no size");
     return take(c, offset, sizeof *offset, what);
 }
-
 
 static int find_alignment(const dc_gguf *g, const cursor *c, int64_t *out)
 {
@@ -259,7 +263,8 @@ static int find_alignment(const dc_gguf *g, const cursor *c, int64_t *out)
                        dc_gguf_type_name(kv->type));
     *out = dc_gguf_item_i64(kv, 0);
     if (*out <= 0 || (*out & (*out - 1)))
-        return dc_fail(c->err, DC_EFORMAT, "%s: general.alignment is %" PRId64 ", not a power of two", c->map->path, *out);
+        return dc_fail(c->err, DC_EFORMAT, "%s: general.alignment is %" PRId64 ", not a power of two", c->map->path,
+                       *out);
     return DC_OK;
 }
 
@@ -299,8 +304,10 @@ static int take_tensors(dc_gguf *g, cursor *c, int64_t n)
         uint32_t *slot = index_slot(&g->tensor_index, t->name, g->tensors, sizeof *t);
         if (*slot) return tensor_fail(c, t, "stands there twice");
         if (offset != (uint64_t)sum)
-            return dc_fail(c->err, DC_EFORMAT, "%s: tensor %s stands at offset %" PRIu64 " where %" PRId64
-                           " was expected: data have no gaps and no other order", c->map->path, t->name, offset, sum);
+            return dc_fail(c->err, DC_EFORMAT,
+                           "%s: tensor %s stands at offset %" PRIu64 " where %" PRId64
+                           " was expected: data have no gaps and no other order",
+                           c->map->path, t->name, offset, sum);
         /* The file's own length is added too, so that places in the file do not overflow either. */
         if (dc_add_size(&size, t->bytes, alignment) || dc_add_size(&sum, sum, padded(t->bytes, alignment)) ||
             dc_add_size(&size, sum, c->map->size + 2 * alignment))
@@ -316,29 +323,34 @@ static int take_tensors(dc_gguf *g, cursor *c, int64_t n)
 static int take_counts(cursor *c, int64_t *n_tensors, int64_t *n_kv)
 {
     static const char what[] = "the header";
-    char magic[4];
-    uint32_t version;
+    char magic[4] = {0};
+    uint32_t version = 0;
     int rc;
     if ((rc = take(c, magic, 4, what))) return rc;
-    if (memcmp(magic, "GGUF", 4)) return dc_fail(c->err, DC_EFORMAT, "%s: not a GGUF file: it does not begin with 'GGUF'", c->map->path);
+    if (memcmp(magic, "GGUF", 4))
+        return dc_fail(c->err, DC_EFORMAT, "%s: not a GGUF file: it does not begin with 'GGUF'", c->map->path);
     if ((rc = take(c, &version, sizeof version, what))) return rc;
     if (version && !(version & 0xffff))
-        return dc_fail(c->err, DC_EFORMAT, "%s: a big-endian GGUF file; convert it to little-endian first", c->map->path);
+        return dc_fail(c->err, DC_EFORMAT, "%s: a big-endian GGUF file; convert it to little-endian first",
+                       c->map->path);
     if (version != 2 && version != 3)
-        return dc_fail(c->err, DC_EFORMAT, "%s: GGUF version %" PRIu32 "; versions 2 and 3 are read", c->map->path, version);
+        return dc_fail(c->err, DC_EFORMAT, "%s: GGUF version %" PRIu32 "; versions 2 and 3 are read", c->map->path,
+                       version);
     if ((rc = take(c, n_tensors, sizeof *n_tensors, what)) || (rc = take(c, n_kv, sizeof *n_kv, what))) return rc;
     const int64_t rest = c->end - c->p;
     if (*n_tensors < 0 || *n_tensors > rest / MIN_TENSOR_BYTES || *n_kv < 0 || *n_kv > rest / MIN_KV_BYTES ||
         *n_tensors > INT32_MAX || *n_kv > INT32_MAX)
-        return dc_fail(c->err, DC_EFORMAT, "%s: claims %" PRId64 " tensors and %" PRId64 " keys, more than its %" PRId64
-                       " bytes can hold: damaged or cut short", c->map->path, *n_tensors, *n_kv, c->map->size);
+        return dc_fail(c->err, DC_EFORMAT,
+                       "%s: claims %" PRId64 " tensors and %" PRId64 " keys, more than its %" PRId64
+                       " bytes can hold: damaged or cut short",
+                       c->map->path, *n_tensors, *n_kv, c->map->size);
     return DC_OK;
 }
 
 static int open_part(dc_gguf **out, const char *path, dc_error *err)
 {
     int rc;
-    int64_t n_tensors, n_kv;
+    int64_t n_tensors = 0, n_kv = 0;
     dc_gguf *g = dc_calloc(1, sizeof *g);
     if (!g) return dc_fail_memory(err, sizeof *g, "a GGUF reader");
     DC_TRY(dc_map_open(&g->map, path, err));
@@ -360,7 +372,8 @@ static int part_path(dc_str *out, const char *first, int64_t part, int64_t parts
     snprintf(tail, sizeof tail, "-00001-of-%05" PRId64 ".gguf", parts);
     const size_t n = strlen(first), m = strlen(tail);
     if (n < m || strcmp(first + n - m, tail))
-        return dc_fail(err, DC_EFORMAT, "%s: the first of %" PRId64 " parts must have a name that ends in '%s'", first, parts, tail);
+        return dc_fail(err, DC_EFORMAT, "%s: the first of %" PRId64 " parts must have a name that ends in '%s'", first,
+                       parts, tail);
     dc_str_clear(out);
     dc_str_append(out, first, n - m);
     dc_str_putf(out, "-%05" PRId64 "-of-%05" PRId64 ".gguf", part + 1, parts);
@@ -382,8 +395,10 @@ static int open_parts(dc_gguf *g, int64_t parts, dc_error *err)
         DC_TRY(dc_gguf_i64(&no, part, "split.no", -1, err));
         DC_TRY(dc_gguf_i64(&count, part, "split.count", -1, err));
         if (no != i || count != parts)
-            DC_TRY(dc_fail(err, DC_EMISMATCH, "%s: says it is part %" PRId64 " of %" PRId64 ", not %" PRId64 " of %" PRId64
-                           " as its name and %s say", name.data, no + 1, count, i + 1, parts, path));
+            DC_TRY(dc_fail(err, DC_EMISMATCH,
+                           "%s: says it is part %" PRId64 " of %" PRId64 ", not %" PRId64 " of %" PRId64
+                           " as its name and %s say",
+                           name.data, no + 1, count, i + 1, parts, path));
     }
 done:
     dc_str_release(&name);
@@ -398,7 +413,8 @@ static int join_parts(dc_gguf *g, dc_error *err)
     for (int64_t i = 0; i < g->n_parts; i++) n += g->parts[i]->n_tensors;
     if ((rc = dc_gguf_i64(&expected, g, "split.tensors.count", n, err))) return rc;
     if (expected != n)
-        return dc_fail(err, DC_EMISMATCH, "%s: the parts hold %" PRId64 " tensors together, but split.tensors.count says %" PRId64,
+        return dc_fail(err, DC_EMISMATCH,
+                       "%s: the parts hold %" PRId64 " tensors together, but split.tensors.count says %" PRId64,
                        g->map.path, n, expected);
     if (n > INT32_MAX) return dc_fail(err, DC_EFORMAT, "%s: too many tensors", g->map.path);
     dc_gguf_tensor *all = dc_realloc(g->tensors, ((size_t)n + 1) * sizeof *all);
@@ -428,8 +444,10 @@ int dc_gguf_open(dc_gguf **out, const char *path, dc_error *err)
     DC_TRY(dc_gguf_i64(&parts, g, "split.count", 0, err)); /* 0 is what merging a split file leaves */
     if (parts > 1) {
         if (no != 0)
-            DC_TRY(dc_fail(err, DC_EUSAGE, "%s: part %" PRId64 " of %" PRId64 "; give the first part's name, '...-00001-of-%05" PRId64
-                           ".gguf'", path, no + 1, parts, parts));
+            DC_TRY(dc_fail(err, DC_EUSAGE,
+                           "%s: part %" PRId64 " of %" PRId64 "; give the first part's name, '...-00001-of-%05" PRId64
+                           ".gguf'",
+                           path, no + 1, parts, parts));
         if (parts > MAX_PARTS) DC_TRY(dc_fail(err, DC_EFORMAT, "%s: claims %" PRId64 " parts", path, parts));
         DC_TRY(open_parts(g, parts, err));
         DC_TRY(join_parts(g, err));
@@ -491,9 +509,15 @@ static int load(const dc_gguf_kv *kv, int64_t i, int64_t *integer, double *real)
     DC_ASSERT(i >= 0 && i < kv->n && kv->item != DC_GGUF_STRING);
     const uint8_t *at = kv->data + i * types[kv->item].bytes;
     union {
-        int8_t i8; int16_t i16; int32_t i32; int64_t i64;
-        uint16_t u16; uint32_t u32; uint64_t u64;
-        float f32; double f64;
+        int8_t i8;
+        int16_t i16;
+        int32_t i32;
+        int64_t i64;
+        uint16_t u16;
+        uint32_t u32;
+        uint64_t u64;
+        float f32;
+        double f64;
     } v;
     memcpy(&v, at, (size_t)types[kv->item].bytes);
     switch (kv->item) {

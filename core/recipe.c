@@ -59,13 +59,32 @@ static void become(dc_node *n, dc_node_kind kind)
 
 static int not_there(const char *place, const char *what, dc_error *err)
 {
-    return dc_fail(err, DC_EUSAGE, "%s: %s\n1 error, nothing was started.", place, what);
+    return dc_fail(err, DC_EUSAGE, "%s: %s", place, what);
+}
+
+/* An item given as a text ("q8_0") becomes the section it stands for ({type: q8_0}). `prefix` is "export[]." */
+static int unfold_item(dc_recipe *r, dc_node *item, const char *prefix, dc_error *err)
+{
+    const size_t n = strlen(prefix);
+    const dc_key *k = dc_schema();
+    while (k->path && strncmp(k->path, prefix, n)) k++;
+    if (!k->path || n < 3 || prefix[n - 2] != ']') return DC_OK;
+    dc_node *child = dc_arena_alloc(&r->arena, sizeof *child);
+    if (!child) return dc_fail_memory(err, sizeof *child, "a recipe");
+    *child = *item;
+    child->key = child->given = k->path + n;
+    become(item, DC_NODE_MAP);
+    dc_node_append(item, child);
+    return DC_OK;
 }
 
 /* The child of `at` that a segment names, made when it is not there. *prefix grows by the segment. */
-static int step(dc_recipe *r, dc_node **at, dc_str *prefix, const char *segment, long index, const char *place, dc_error *err)
+static int step(dc_recipe *r, dc_node **at, dc_str *prefix, const char *segment, long index, const char *place,
+                dc_error *err)
 {
+    int rc;
     if (dc_node_is_null(*at)) become(*at, DC_NODE_MAP);
+    if ((*at)->kind == DC_NODE_SCALAR && (rc = unfold_item(r, *at, dc_str_text(prefix), err))) return rc;
     if ((*at)->kind != DC_NODE_MAP) return not_there(place, "what stands there is no section", err);
     const char *name = dc_schema_canonical(dc_str_text(prefix), segment);
     dc_node *child = NULL;
@@ -88,7 +107,8 @@ static int step(dc_recipe *r, dc_node **at, dc_str *prefix, const char *segment,
 }
 
 /* The value's text as a tree. A text key takes it as it is, so that colons and braces need no second quoting. */
-static int parse_value(dc_recipe *r, dc_node **out, const char *path, const char *value, const char *place, dc_error *err)
+static int parse_value(dc_recipe *r, dc_node **out, const char *path, const char *value, const char *place,
+                       dc_error *err)
 {
     const dc_key *k = dc_schema_find(path);
     const int text = k && k->type == DC_KEY_STR && *value != '"' && *value != '\'';
@@ -111,6 +131,8 @@ static int put_value(dc_recipe *r, const char *path, size_t n, const char *value
     dc_str_append(&text, path, n);
     const char *place = text.failed ? NULL : dc_arena_strdup(&r->arena, text.data);
     if (!place) DC_TRY(dc_fail_memory(err, n, "a recipe"));
+    if (!dc_utf8_valid(path, n) || !dc_utf8_valid(value, strlen(value)))
+        DC_TRY(not_there(place, "not valid UTF-8 text", err));
     const char *rest = place + strlen("command line: ");
     do {
         long index;
@@ -131,8 +153,7 @@ static int put_override(dc_recipe *r, const char *override, dc_error *err)
 {
     const char *equals = strchr(override, '=');
     if (!equals || equals == override)
-        return dc_fail(err, DC_EUSAGE, "command line: '%s': an override is written section.key=value\n1 error, nothing was started.",
-                       override);
+        return dc_fail(err, DC_EUSAGE, "command line: '%s': an override is written section.key=value", override);
     return put_value(r, override, (size_t)(equals - override), equals + 1, err);
 }
 
@@ -162,25 +183,36 @@ static int new_recipe(dc_recipe **out, const char *name, dc_error *err)
     return dc_fail_memory(err, sizeof *r, "a recipe");
 }
 
-static int parse(dc_recipe *r, const char *text, dc_error *err)
+static int parse(dc_recipe *r, const char *text, const char *const *overrides, size_t n, dc_error *err)
 {
-    dc_error e = {0};
-    int rc = dc_node_parse(&r->root, &r->arena, text, strlen(text), r->name, NULL, &e);
-    if (!rc && !r->root && !(r->root = dc_node_scalar(&r->arena, "", r->name))) rc = dc_fail_memory(&e, strlen(text), "a recipe");
-    if (!rc && dc_node_is_null(r->root)) become(r->root, DC_NODE_MAP);
-    if (!rc && r->root->kind != DC_NODE_MAP) rc = dc_fail(&e, DC_EUSAGE, "%s: a recipe is made of 'key: value' lines", r->root->place);
-    if (rc == DC_EUSAGE) return dc_fail(err, rc, "%.900s\n1 error, nothing was started.", e.message);
-    return rc ? dc_fail(err, rc, "%s", e.message) : DC_OK;
+    int rc;
+    if (strlen(text) > MAX_BYTES) return dc_fail(err, DC_EUSAGE, "%s: a recipe has at most a million bytes", r->name);
+    if ((rc = dc_node_parse(&r->root, &r->arena, text, strlen(text), r->name, NULL, err))) return rc;
+    if (!r->root && !(r->root = dc_node_scalar(&r->arena, "", r->name)))
+        return dc_fail_memory(err, strlen(text), "a recipe");
+    if (dc_node_is_null(r->root)) become(r->root, DC_NODE_MAP);
+    if (r->root->kind != DC_NODE_MAP)
+        return dc_fail(err, DC_EUSAGE, "%s: a recipe is made of 'key: value' lines", r->root->place);
+    for (size_t i = 0; i < n && !rc; i++) rc = put_override(r, overrides[i], err);
+    return rc;
 }
 
-int dc_recipe_parse(dc_recipe **out, const char *text, const char *name, const char *const *overrides, size_t n, dc_error *err)
+/* A failure that keeps a recipe from being checked stands alone, and is counted like those of the check. */
+static int only_error(int rc, const dc_error *e, dc_error *err)
+{
+    if (rc != DC_EUSAGE) return dc_fail(err, (dc_code)rc, "%s", e->message);
+    return dc_fail(err, DC_EUSAGE, "%.900s\n1 error, nothing was started.", e->message);
+}
+
+int dc_recipe_parse(dc_recipe **out, const char *text, const char *name, const char *const *overrides, size_t n,
+                    dc_error *err)
 {
     dc_recipe *r = NULL;
+    dc_error e = {0};
     int rc;
-    if (strlen(text) > MAX_BYTES) return dc_fail(err, DC_EUSAGE, "%s: a recipe has at most a million bytes", name);
     DC_TRY(new_recipe(&r, name, err));
-    DC_TRY(parse(r, text, err));
-    for (size_t i = 0; i < n; i++) DC_TRY(put_override(r, overrides[i], err));
+    rc = parse(r, text, overrides, n, &e);
+    if (rc) DC_TRY(only_error(rc, &e, err));
     DC_TRY(dc_recipe_check(r, err));
     *out = r;
     return DC_OK;
@@ -247,9 +279,11 @@ done:
 int dc_recipe_set(dc_recipe *r, const char *path, const char *value, dc_error *err)
 {
     dc_recipe *copy = NULL;
+    dc_error e = {0};
     int rc;
     DC_TRY(dc_recipe_copy(&copy, r, err)); /* so that a refused value leaves the recipe as it was */
-    DC_TRY(put_value(copy, path, strlen(path), value, err));
+    rc = put_value(copy, path, strlen(path), value, &e);
+    if (rc) DC_TRY(only_error(rc, &e, err));
     DC_TRY(dc_recipe_check(copy, err));
     const dc_recipe swap = *r;
     *r = *copy;

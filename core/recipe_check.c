@@ -42,7 +42,8 @@ __attribute__((format(printf, 2, 3))) static const char *text_of(checker *c, con
     return text;
 }
 
-__attribute__((format(printf, 5, 6))) static void complain(checker *c, const char *place, int line, int column, const char *format, ...)
+__attribute__((format(printf, 5, 6))) static void complain(checker *c, const char *place, int line, int column,
+                                                           const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -57,7 +58,7 @@ __attribute__((format(printf, 5, 6))) static void complain(checker *c, const cha
     c->n++;
 }
 
-#define AT_KEY(node) (node)->key_place, (node)->key_line, (node)->key_column
+#define AT_KEY(node)   (node)->key_place, (node)->key_line, (node)->key_column
 #define AT_VALUE(node) (node)->place, (node)->line, (node)->column
 
 /* What stands there, for "..., not %s". */
@@ -122,7 +123,9 @@ static void unknown_key(checker *c, const dc_node *node, const char *prefix)
     names_in(c, names, section);
     const char *near = dc_nearest(node->given, names), *where = near ? NULL : belongs_in(c, node->given);
     const char *in = *prefix ? text_of(c, " in '%.*s'", (int)strlen(prefix) - 1, prefix) : "";
-    const char *hint = near ? text_of(c, "; did you mean '%s'?", near) : where ? text_of(c, "; it belongs in '%s'", where) : "";
+    const char *hint = near    ? text_of(c, "; did you mean '%s'?", near)
+                       : where ? text_of(c, "; it belongs in '%s'", where)
+                               : "";
     complain(c, AT_KEY(node), "unknown key '%.60s'%s%s", node->given, in ? in : "", hint ? hint : "");
 }
 
@@ -163,7 +166,8 @@ static void walk(checker *c, dc_node *map, const char *prefix)
         n->key = dc_schema_canonical(prefix, n->given);
         const dc_node *other = dc_node_get(map, n->key);
         if (other == n) walk_child(c, n, prefix);
-        else if (strcmp(other->given, n->given)) complain(c, AT_KEY(n), "'%.60s' and '%.60s' are the same key", other->given, n->given);
+        else if (strcmp(other->given, n->given))
+            complain(c, AT_KEY(n), "'%.60s' and '%.60s' are the same key", other->given, n->given);
         else complain(c, AT_KEY(n), "key '%.60s' stands there twice", n->given);
     }
 }
@@ -240,8 +244,8 @@ static void not_a_choice(checker *c, const char *path, const char *choices, cons
     }
     names[count] = NULL;
     const char *near = dc_nearest(node->text, names), *hint = near ? text_of(c, "; did you mean '%s'?", near) : "";
-    complain(c, AT_VALUE(node), count > 1 ? "%s must be one of %s, not %s%s" : "%s must be %s, not %s%s", path, list, shown(c, node),
-             hint ? hint : "");
+    complain(c, AT_VALUE(node), count > 1 ? "%s must be one of %s, not %s%s" : "%s must be %s, not %s%s", path, list,
+             shown(c, node), hint ? hint : "");
 }
 
 /* "{recipe_dir}/x" with the recipe's folder. */
@@ -277,8 +281,8 @@ static int scalar_value(checker *c, dc_value *v, const dc_node *n)
         if (!scalar) kind = "a text";
     }
     if (kind) {
-        complain(c, AT_VALUE(n), "%s must be %s%s, not %s%s", v->path, kind, range_of(c, k), scalar && !plain ? "the text " : "",
-                 shown(c, n));
+        complain(c, AT_VALUE(n), "%s must be %s%s, not %s%s", v->path, kind, range_of(c, k),
+                 scalar && !plain ? "the text " : "", shown(c, n));
         return -1;
     }
     if (k->type == DC_KEY_STR && k->choices && !is_choice(k->choices, n->text)) {
@@ -356,8 +360,8 @@ static int map_value(checker *c, dc_value *v, const dc_node *n)
             bad = -1;
         } else if (child->kind != DC_NODE_SCALAR || !child->plain || parse_real(&v->numbers[i], child->text) ||
                    outside(v->key, v->numbers[i])) {
-            complain(c, AT_VALUE(child), "%s: '%.60s' must be a number%s, not %s", v->path, child->given, range_of(c, v->key),
-                     shown(c, child));
+            complain(c, AT_VALUE(child), "%s: '%.60s' must be a number%s, not %s", v->path, child->given,
+                     range_of(c, v->key), shown(c, child));
             bad = -1;
         }
     }
@@ -368,7 +372,8 @@ static int map_value(checker *c, dc_value *v, const dc_node *n)
 static dc_value *add_value(checker *c, const dc_key *k, const char *path, const dc_node *node)
 {
     dc_recipe *r = c->r;
-    dc_node fallback = {.kind = DC_NODE_SCALAR, .plain = 1, .text = k->fallback, .place = "the schema", .key_place = "the schema"};
+    dc_node fallback = {
+        .kind = DC_NODE_SCALAR, .plain = 1, .text = k->fallback, .place = "the schema", .key_place = "the schema"};
     dc_value v = {.key = k, .path = path};
     if (!path || dc_grow(&r->values, r->n_values, &r->room_values, sizeof *r->values)) {
         c->no_memory = 1;
@@ -392,7 +397,8 @@ static void add_item(checker *c, const dc_key *list_key, const dc_key *first, si
     const char *place = text_of(c, "%s[%zu]", list_key->path, i);
     if (!place) return;
     if (dc_node_is_null(item) || item->kind == DC_NODE_LIST) {
-        complain(c, AT_VALUE(item), "%s must be a %s or a section, not %s", place, name, item->kind == DC_NODE_LIST ? "a list" : "empty");
+        complain(c, AT_VALUE(item), "%s must be a %s or a section, not %s", place, name,
+                 item->kind == DC_NODE_LIST ? "a list" : "empty");
         return;
     }
     for (const dc_key *k = first; k->path && !strncmp(k->path, list_key->path, n) && k->path[n] == '['; k++) {

@@ -12,12 +12,12 @@ typedef struct dc_key_alias {
 } dc_key_alias;
 
 typedef struct dc_key_section {
-    const char *prefix;  /* "data.train[]." */
+    const char *prefix; /* "data.train[]." */
     const char *help;
     const char *same_as; /* a section that explains the same keys, or NULL */
 } dc_key_section;
 
-const dc_key_alias *dc_schema_aliases(void);   /* ended by a NULL section */
+const dc_key_alias *dc_schema_aliases(void);    /* ended by a NULL section */
 const dc_key_section *dc_schema_sections(void); /* ended by a NULL prefix */
 /* Is `path` ("student.init", "data.train[0]") the beginning of keys? */
 int dc_schema_is_section(const char *path);
@@ -32,19 +32,20 @@ typedef enum dc_node_kind { DC_NODE_SCALAR, DC_NODE_LIST, DC_NODE_MAP } dc_node_
 typedef struct dc_node dc_node;
 struct dc_node {
     dc_node_kind kind;
-    int plain;            /* a scalar without quotes */
-    const char *text;     /* of a scalar */
-    const char *key;      /* of a map's child: canonical */
-    const char *given;    /* ... as written */
+    int plain;         /* a scalar without quotes */
+    const char *text;  /* of a scalar */
+    const char *key;   /* of a map's child: canonical */
+    const char *given; /* ... as written */
     dc_node *child, *last, *next;
     int key_line, key_column, line, column; /* from 1; 0: from the command line */
-    const char *place;    /* "FILE:LINE:COLUMN" of the value, or "command line: KEY" */
-    const char *key_place; /* ... of its key */
+    const char *place;                      /* "FILE:LINE:COLUMN" of the value, or "command line: KEY" */
+    const char *key_place;                  /* ... of its key */
 };
 
 /* *out is NULL for an empty document. `place`, unless NULL, is the place of every node and of errors ("command line: lora.r");
  * else places are NAME:LINE:COLUMN. */
-int dc_node_parse(dc_node **out, dc_arena *arena, const char *text, size_t n, const char *name, const char *place, dc_error *err);
+int dc_node_parse(dc_node **out, dc_arena *arena, const char *text, size_t n, const char *name, const char *place,
+                  dc_error *err);
 /* A plain scalar; NULL when memory is out. */
 dc_node *dc_node_scalar(dc_arena *arena, const char *text, const char *place);
 void dc_node_append(dc_node *parent, dc_node *child);
@@ -61,16 +62,16 @@ int dc_node_is_null(const dc_node *node);
 /* A value of the table, checked; given or default. */
 typedef struct dc_value {
     const dc_key *key;
-    const char *path;   /* with numbers in its brackets */
-    const dc_node *node; /* NULL: the default, or absent */
-    int set;            /* has a value */
-    int64_t i;          /* INT, BOOL */
-    double d;           /* REAL */
-    size_t n;           /* of STRS, MAP, ITEMS */
-    const char *text;   /* STR; "{recipe_dir}" filled in */
-    const char *raw;    /* ... as written */
+    const char *path;           /* with numbers in its brackets */
+    const dc_node *node;        /* NULL: the default, or absent */
+    int set;                    /* has a value */
+    int64_t i;                  /* INT, BOOL */
+    double d;                   /* REAL */
+    size_t n;                   /* of STRS, MAP, ITEMS */
+    const char *text;           /* STR; "{recipe_dir}" filled in */
+    const char *raw;            /* ... as written */
     const char **texts, **raws; /* [n] of STRS; raws are MAP's keys */
-    double *numbers;    /* [n] of MAP */
+    double *numbers;            /* [n] of MAP */
 } dc_value;
 
 struct dc_recipe {

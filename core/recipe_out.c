@@ -18,8 +18,12 @@ static json_t *json_of(const dc_value *v)
     case DC_KEY_STR: return json_string(v->raw);
     case DC_KEY_STRS:
         out = json_array();
-        for (size_t i = 0; i < v->n; i++)
-            if (json_array_append_new(out, json_string(v->raws[i]))) goto failed;
+        for (size_t i = 0; i < v->n; i++) {
+            const int integers = v->key->low < v->key->high;
+            if (json_array_append_new(out,
+                                      integers ? json_integer(strtoll(v->raws[i], NULL, 10)) : json_string(v->raws[i])))
+                goto failed;
+        }
         return out;
     case DC_KEY_MAP:
         out = json_object();
@@ -100,7 +104,8 @@ static void put_value(dc_str *s, const dc_value *v)
     dc_str_putf(s, "%s\n%d\n", v->path, v->set);
     if (!v->set) return;
     switch (v->key->type) {
-    case DC_KEY_INT: case DC_KEY_BOOL: dc_str_putf(s, "%lld\n", (long long)v->i); break;
+    case DC_KEY_INT:
+    case DC_KEY_BOOL: dc_str_putf(s, "%lld\n", (long long)v->i); break;
     case DC_KEY_REAL: dc_str_putf(s, "%.17g\n", v->d); break;
     case DC_KEY_STR: dc_str_putf(s, "%zu:%s\n", strlen(v->raw), v->raw); break;
     default:
@@ -136,7 +141,8 @@ static int same(const dc_value *v, const json_t *now, const json_t *before)
 static void show(char *out, size_t room, const json_t *value)
 {
     char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(12) | JSON_COMPACT) : NULL;
-    if (json_is_array(value) && json_is_object(json_array_get(value, 0))) snprintf(out, room, "a list of %zu", json_array_size(value));
+    if (json_is_array(value) && json_is_object(json_array_get(value, 0)))
+        snprintf(out, room, "a list of %zu", json_array_size(value));
     else snprintf(out, room, "%.200s", text ? text : "not given");
     free(text);
 }

@@ -23,7 +23,8 @@ dc_node *dc_node_scalar(dc_arena *arena, const char *text, const char *place)
 {
     dc_node *n = dc_arena_alloc(arena, sizeof *n);
     if (!n) return NULL;
-    *n = (dc_node){.kind = DC_NODE_SCALAR, .plain = 1, .text = dc_arena_strdup(arena, text), .place = place, .key_place = place};
+    *n = (dc_node){
+        .kind = DC_NODE_SCALAR, .plain = 1, .text = dc_arena_strdup(arena, text), .place = place, .key_place = place};
     return n->text ? n : NULL;
 }
 
@@ -89,7 +90,8 @@ static int next_event(reader *r, yaml_event_t *event)
         return dc_fail(r->err, DC_EUSAGE, "%s: %s", r->place ? r->place : r->name, what);
     }
     snprintf(what, sizeof what, "%s%s%s%s", p->context ? p->context : "", p->context ? ": " : "", p->problem,
-             strstr(r->text, ": {recipe_dir}") ? " (a value that begins with { needs quotes: \"{recipe_dir}/...\")" : "");
+             strstr(r->text, ": {recipe_dir}") ? " (a value that begins with { needs quotes: \"{recipe_dir}/...\")"
+                                               : "");
     return fail_at(r, p->problem_mark, what);
 }
 
@@ -118,7 +120,8 @@ static int read_node(reader *r, dc_node **out, const yaml_event_t *event);
 static int read_scalar(reader *r, dc_node *n, const yaml_event_t *event)
 {
     const char *text = (const char *)event->data.scalar.value;
-    if (strlen(text) != event->data.scalar.length) return fail_at(r, event->start_mark, "a text holds the character U+0000");
+    if (strlen(text) != event->data.scalar.length)
+        return fail_at(r, event->start_mark, "a text holds the character U+0000");
     n->plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
     n->text = dc_arena_strdup(r->arena, text);
     return n->text ? DC_OK : dc_fail_memory(r->err, event->data.scalar.length, "a recipe");
@@ -175,7 +178,9 @@ static int read_node(reader *r, dc_node **out, const yaml_event_t *event)
     const yaml_char_t *anchor, *tag;
     dc_node_kind kind;
     switch (event->type) {
-    case YAML_SCALAR_EVENT: anchor = event->data.scalar.anchor, tag = event->data.scalar.tag, kind = DC_NODE_SCALAR; break;
+    case YAML_SCALAR_EVENT:
+        anchor = event->data.scalar.anchor, tag = event->data.scalar.tag, kind = DC_NODE_SCALAR;
+        break;
     case YAML_SEQUENCE_START_EVENT:
         anchor = event->data.sequence_start.anchor, tag = event->data.sequence_start.tag, kind = DC_NODE_LIST;
         break;
@@ -198,11 +203,13 @@ static int read_node(reader *r, dc_node **out, const yaml_event_t *event)
 static int read_document(reader *r, dc_node **out)
 {
     yaml_event_t event;
-    int rc = DC_OK, documents = 0, type = YAML_NO_EVENT;
+    yaml_event_type_t type = YAML_NO_EVENT;
+    int rc = DC_OK, documents = 0;
     while (!rc && type != YAML_STREAM_END_EVENT) {
         if ((rc = next_event(r, &event))) return rc;
         type = event.type;
-        if (type == YAML_DOCUMENT_START_EVENT && documents++) rc = fail_at(r, event.start_mark, "a recipe is one YAML document; here a second one begins");
+        if (type == YAML_DOCUMENT_START_EVENT && documents++)
+            rc = fail_at(r, event.start_mark, "a recipe is one YAML document; here a second one begins");
         else if (type == YAML_SCALAR_EVENT || type == YAML_SEQUENCE_START_EVENT || type == YAML_MAPPING_START_EVENT ||
                  type == YAML_ALIAS_EVENT)
             rc = read_node(r, out, &event);
@@ -211,7 +218,8 @@ static int read_document(reader *r, dc_node **out)
     return rc;
 }
 
-int dc_node_parse(dc_node **out, dc_arena *arena, const char *text, size_t n, const char *name, const char *place, dc_error *err)
+int dc_node_parse(dc_node **out, dc_arena *arena, const char *text, size_t n, const char *name, const char *place,
+                  dc_error *err)
 {
     reader r = {.arena = arena, .name = name, .place = place, .text = text, .err = err};
     *out = NULL;

@@ -49,8 +49,8 @@ static int parse_dtype(dc_st_tensor *t, const dc_map *map, const json_t *entry, 
             return DC_OK;
         }
     return dc_fail(err, DC_EUNKNOWN,
-                   "%s: tensor %s has dtype %s; decant reads F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL", map->path,
-                   t->name, dtype);
+                   "%s: tensor %s has dtype %s; decant reads F64, F32, F16, BF16, I64, I32, I16, I8, U8 and BOOL",
+                   map->path, t->name, dtype);
 }
 
 /* t->shape and t->bytes. */
@@ -66,7 +66,8 @@ static int parse_shape(dc_st_tensor *t, const dc_map *map, const json_t *entry, 
     for (int i = 0; i < t->n_dims; i++) {
         const json_t *dim = json_array_get(shape, (size_t)i);
         t->shape[i] = json_is_integer(dim) ? json_integer_value(dim) : -1;
-        if (dc_mul_size(&count, count, t->shape[i])) return bad_entry(map, t->name, "has dimensions whose product is no size", err);
+        if (dc_mul_size(&count, count, t->shape[i]))
+            return bad_entry(map, t->name, "has dimensions whose product is no size", err);
     }
     t->bytes = dc_dtype_bytes(t->type, count);
     return t->bytes < 0 ? bad_entry(map, t->name, "has dimensions whose product is no size", err) : DC_OK;
@@ -83,13 +84,15 @@ static int parse_offsets(dc_st_tensor *t, const dc_map *map, int64_t data, const
     const int64_t begin = json_integer_value(b), end = json_integer_value(e);
     char place[32], size[32];
     if (end - begin != t->bytes)
-        return dc_fail(err, DC_EFORMAT, "%s: tensor %s has %" PRId64 " bytes of data where its dtype and shape need %" PRId64,
-                       map->path, t->name, end - begin, t->bytes);
-    if (end > map->size - data)
         return dc_fail(err, DC_EFORMAT,
-                       "%s: tensor %s ends at byte %s but the file has %s.\nThe download was cut short: fetch this file again.",
-                       map->path, t->name, dc_human_count(place, sizeof place, end > INT64_MAX - data ? end : data + end),
-                       dc_human_count(size, sizeof size, map->size));
+                       "%s: tensor %s has %" PRId64 " bytes of data where its dtype and shape need %" PRId64, map->path,
+                       t->name, end - begin, t->bytes);
+    if (end > map->size - data)
+        return dc_fail(
+            err, DC_EFORMAT,
+            "%s: tensor %s ends at byte %s but the file has %s.\nThe download was cut short: fetch this file again.",
+            map->path, t->name, dc_human_count(place, sizeof place, end > INT64_MAX - data ? end : data + end),
+            dc_human_count(size, sizeof size, map->size));
     t->data = map->data + data + begin;
     return DC_OK;
 }
@@ -122,18 +125,18 @@ static int by_place(const void *a, const void *b)
 /* The tensors [first, n_tensors) must cover the data from its first byte to the file's last, once. */
 static int check_cover(dc_st *s, size_t first, const dc_map *map, int64_t data, dc_error *err)
 {
-    dc_st_tensor *t = s->tensors + first;
     const size_t n = s->n_tensors - first;
+    dc_st_tensor *t = n ? s->tensors + first : NULL;
     const uint8_t *at = map->data + data;
     if (n) qsort(t, n, sizeof *t, by_place);
     for (size_t i = 0; i < n; at = t[i].data + t[i].bytes, i++)
         if (t[i].data != at)
-            return dc_fail(err, DC_EFORMAT, "%s: tensor %s begins at byte %td of the data, %s the end of %s (%td)", map->path,
-                           t[i].name, t[i].data - map->data - data, t[i].data < at ? "before" : "behind",
+            return dc_fail(err, DC_EFORMAT, "%s: tensor %s begins at byte %td of the data, %s the end of %s (%td)",
+                           map->path, t[i].name, t[i].data - map->data - data, t[i].data < at ? "before" : "behind",
                            i ? t[i - 1].name : "the header", at - map->data - data);
     if (at - map->data != map->size)
-        return dc_fail(err, DC_EFORMAT, "%s: the last tensor ends at byte %td but the file has %" PRId64, map->path, at - map->data,
-                       map->size);
+        return dc_fail(err, DC_EFORMAT, "%s: the last tensor ends at byte %td but the file has %" PRId64, map->path,
+                       at - map->data, map->size);
     return DC_OK;
 }
 
@@ -142,14 +145,18 @@ static int parse_header(json_t **out, const dc_map *map, int64_t *data, dc_error
     uint64_t n;
     char count[32];
     if (map->size < 8)
-        return dc_fail(err, DC_EFORMAT, "%s: %" PRId64 " bytes are too few for a safetensors file", map->path, map->size);
+        return dc_fail(err, DC_EFORMAT, "%s: %" PRId64 " bytes are too few for a safetensors file", map->path,
+                       map->size);
     memcpy(&n, map->data, sizeof n);
     if (n > MAX_HEADER)
-        return dc_fail(err, DC_EFORMAT, "%s: not a safetensors file: its header would have %" PRIu64 " bytes (at most 100,000,000)",
+        return dc_fail(err, DC_EFORMAT,
+                       "%s: not a safetensors file: its header would have %" PRIu64 " bytes (at most 100,000,000)",
                        map->path, n);
     if ((int64_t)n > map->size - 8)
-        return dc_fail(err, DC_EFORMAT, "%s: the file ends at byte %s, within its header.\nThe download was cut short: fetch this file again.",
-                       map->path, dc_human_count(count, sizeof count, map->size));
+        return dc_fail(
+            err, DC_EFORMAT,
+            "%s: the file ends at byte %s, within its header.\nThe download was cut short: fetch this file again.",
+            map->path, dc_human_count(count, sizeof count, map->size));
     json_error_t at;
     const char *text = (const char *)map->data + 8;
     *data = 8 + (int64_t)n;
@@ -165,8 +172,10 @@ static int keep_metadata(dc_st *s, const dc_map *map, json_t *metadata, dc_error
     const char *key;
     json_t *value;
     if (!json_is_object(metadata)) return dc_fail(err, DC_EFORMAT, "%s: __metadata__ is no object", map->path);
-    json_object_foreach(metadata, key, value) {
-        if (!json_is_string(value)) return dc_fail(err, DC_EFORMAT, "%s: __metadata__: '%s' is no string", map->path, key);
+    json_object_foreach(metadata, key, value)
+    {
+        if (!json_is_string(value))
+            return dc_fail(err, DC_EFORMAT, "%s: __metadata__: '%s' is no string", map->path, key);
     }
     if (s->n_maps == 1) s->metadata = json_incref(metadata);
     return DC_OK;
@@ -184,7 +193,8 @@ static int read_file(dc_st *s, const char *path, dc_error *err)
     DC_TRY(dc_map_open(&s->maps[s->n_maps], path, err));
     const dc_map *map = &s->maps[s->n_maps++];
     DC_TRY(parse_header(&header, map, &data, err));
-    json_object_foreach(header, name, entry) {
+    json_object_foreach(header, name, entry)
+    {
         if (strcmp(name, "__metadata__")) DC_TRY(parse_tensor(s, map, data, name, entry, err));
         else DC_TRY(keep_metadata(s, map, entry, err));
     }
@@ -207,8 +217,8 @@ static int sort_by_name(dc_st *s, dc_error *err)
     if (s->n_tensors) qsort(s->tensors, s->n_tensors, sizeof *s->tensors, by_name);
     for (size_t i = 1; i < s->n_tensors; i++)
         if (!strcmp(s->tensors[i - 1].name, s->tensors[i].name))
-            return dc_fail(err, DC_EFORMAT, "tensor %s stands in two files: %s and %s", s->tensors[i].name, s->tensors[i - 1].file,
-                           s->tensors[i].file);
+            return dc_fail(err, DC_EFORMAT, "tensor %s stands in two files: %s and %s", s->tensors[i].name,
+                           s->tensors[i - 1].file, s->tensors[i].file);
     return DC_OK;
 }
 
@@ -234,16 +244,19 @@ static int read_index(dc_st *s, const char *dir, const char *path, dc_error *err
     DC_TRY(dc_json_load(&index, path, err));
     map = json_object_get(index, "weight_map");
     if (!json_is_object(map)) DC_TRY(dc_fail(err, DC_EFORMAT, "%s: has no object 'weight_map'", path));
-    json_object_foreach(map, name, value) {
-        if (!json_is_string(value)) DC_TRY(dc_fail(err, DC_EFORMAT, "%s: the file of tensor %s is no string", path, name));
+    json_object_foreach(map, name, value)
+    {
+        if (!json_is_string(value))
+            DC_TRY(dc_fail(err, DC_EFORMAT, "%s: the file of tensor %s is no string", path, name));
         DC_TRY(read_listed_file(s, dir, path, json_string_value(value), err));
     }
     DC_TRY(sort_by_name(s, err));
-    json_object_foreach(map, name, value) {
+    json_object_foreach(map, name, value)
+    {
         const dc_st_tensor *t = dc_st_find(s, name);
         if (!t || strcmp(dc_path_base(t->file), json_string_value(value)))
-            DC_TRY(dc_fail(err, DC_EMISMATCH, "%s: tensor %s should be in %s, but is %s%s", path, name, json_string_value(value),
-                           t ? "in " : "not there", t ? dc_path_base(t->file) : ""));
+            DC_TRY(dc_fail(err, DC_EMISMATCH, "%s: tensor %s should be in %s, but is %s%s", path, name,
+                           json_string_value(value), t ? "in " : "not there", t ? dc_path_base(t->file) : ""));
     }
 done:
     json_decref(index);
@@ -260,7 +273,9 @@ static int read_dir(dc_st *s, const char *dir, dc_error *err)
     else if (dc_path_exists(index)) rc = read_index(s, dir, index, err);
     else
         rc = dc_fail(err, DC_EIO, "%s: holds neither model.safetensors nor model.safetensors.index.json%s", dir,
-                     dc_path_exists(pickle) ? ".\npytorch_model.bin is a pickle, which is not read: save the model as safetensors" : "");
+                     dc_path_exists(pickle)
+                         ? ".\npytorch_model.bin is a pickle, which is not read: save the model as safetensors"
+                         : "");
     dc_free(one);
     dc_free(index);
     dc_free(pickle);
@@ -295,7 +310,10 @@ const dc_st_tensor *dc_st_find(const dc_st *s, const char *name)
     return s->n_tensors ? bsearch(&key, s->tensors, s->n_tensors, sizeof key, by_name) : NULL;
 }
 
-const char *dc_st_metadata(const dc_st *s, const char *key) { return json_string_value(json_object_get(s->metadata, key)); }
+const char *dc_st_metadata(const dc_st *s, const char *key)
+{
+    return json_string_value(json_object_get(s->metadata, key));
+}
 
 void dc_st_close(dc_st *s)
 {

@@ -41,8 +41,14 @@ void dc_st_put_metadata(dc_st_writer *w, const char *key, const char *value)
 static const char *dtype_name(dc_dtype type)
 {
     switch (type) {
-    case DC_F64: case DC_F32: case DC_F16: case DC_BF16: case DC_I64: case DC_I32: case DC_I16: case DC_I8:
-        return dc_dtype_get(type)->name;
+    case DC_F64:
+    case DC_F32:
+    case DC_F16:
+    case DC_BF16:
+    case DC_I64:
+    case DC_I32:
+    case DC_I16:
+    case DC_I8: return dc_dtype_get(type)->name;
     default: return NULL;
     }
 }

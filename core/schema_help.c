@@ -42,7 +42,8 @@ static void put_aliases(dc_str *out, const char *prefix, const char *name)
     int n = 0;
     if (is_teacher_train(prefix)) prefix += 8;
     for (const dc_key_alias *a = dc_schema_aliases(); a->section; a++)
-        if (!strcmp(a->section, prefix) && !strcmp(a->key, name)) dc_str_putf(out, "%s%s", n++ ? ", " : "; also ", a->alias);
+        if (!strcmp(a->section, prefix) && !strcmp(a->key, name))
+            dc_str_putf(out, "%s%s", n++ ? ", " : "; also ", a->alias);
 }
 
 /* The name of a key in its section, or NULL when it stands in another one. */
@@ -57,7 +58,8 @@ static void put_row(dc_str *out, const dc_key *k, const char *prefix, const char
 {
     dc_str_putf(out, "| `%s` | %s", name, type_name(k));
     put_bounds(out, k);
-    dc_str_putf(out, " | %s%s%s | %s", k->fallback ? "`" : "", k->fallback ? k->fallback : "", k->fallback ? "`" : "", k->help);
+    dc_str_putf(out, " | %s%s%s | %s", k->fallback ? "`" : "", k->fallback ? k->fallback : "", k->fallback ? "`" : "",
+                k->help);
     put_aliases(out, prefix, name);
     dc_str_putf(out, " | %s |\n", k->change == DC_CHANGE_OK ? "yes" : "");
 }
@@ -65,9 +67,12 @@ static void put_row(dc_str *out, const dc_key *k, const char *prefix, const char
 void dc_schema_markdown(dc_str *out)
 {
     dc_str_puts(out, "# Recipes\n\n"
-                     "A recipe is one YAML (or JSON) file for the whole pipeline. This page is made from the table that checks recipes.\n"
-                     "A list in brackets, as `data.train[]`, takes any number of sections of these keys. Any key can be given on the\n"
-                     "command line as `section.key=value`; \"{recipe_dir}\" at the beginning of a path is the recipe's folder. The last\n"
+                     "A recipe is one YAML (or JSON) file for the whole pipeline. This page is made from the table "
+                     "that checks recipes.\n"
+                     "A list in brackets, as `data.train[]`, takes any number of sections of these keys. Any key can "
+                     "be given on the\n"
+                     "command line as `section.key=value`; \"{recipe_dir}\" at the beginning of a path is the recipe's "
+                     "folder. The last\n"
                      "column says which keys may change between a kill and the resume.\n");
     for (const dc_key_section *s = dc_schema_sections(); s->prefix; s++) {
         const int n = (int)strlen(s->prefix);
@@ -96,8 +101,9 @@ static void put_key(dc_str *out, const dc_key *k)
     dc_str_putf(out, "\n  takes    %s", type_name(k));
     put_bounds(out, k);
     dc_str_putf(out, "\n  default  %s\n", k->fallback ? k->fallback : "none");
-    dc_str_putf(out, "  change   %s\n", k->change == DC_CHANGE_OK ? "may change between a kill and the resume"
-                                                                   : "a run cannot go on with another value; --restart begins anew");
+    dc_str_putf(out, "  change   %s\n",
+                k->change == DC_CHANGE_OK ? "may change between a kill and the resume"
+                                          : "a run cannot go on with another value; --restart begins anew");
 }
 
 static void put_section(dc_str *out, const dc_key_section *s)
@@ -132,8 +138,8 @@ static int unknown(const char *path, dc_error *err)
         const char *dot = strrchr(k->path, '.');
         if (dot && !strcmp(dot + 1, path)) near = k->path;
     }
-    return dc_fail(err, DC_EUNKNOWN, "a recipe has no key or section '%.100s'%s%s%s", path, near ? "; did you mean '" : "",
-                   near ? near : "", near ? "'?" : "");
+    return dc_fail(err, DC_EUNKNOWN, "a recipe has no key or section '%.100s'%s%s%s", path,
+                   near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 }
 
 int dc_schema_help(dc_str *out, const char *path, dc_error *err)

@@ -68,6 +68,7 @@ int64_t dc_export_rows(const dc_tensor_spec *spec)
 void dc_export_read(const dc_model *m, const dc_export_options *o, const dc_weight *w, float *out, float *work, int64_t row, int64_t n)
 {
     float *to = w->spec.permute_heads ? work : out;
+    if (w->spec.n_dims < 2) row = 0, n = w->spec.shape[0]; /* a row of a 1-D weight is one element */
     if (o->rows)
         o->rows(o->rows_context, w, to, row, n);
     else
@@ -153,10 +154,16 @@ static void put_general(dc_gguf_writer *w, const dc_model *m, const dc_export_op
 static int declare(dc_gguf_writer *w, const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o,
                    dc_export_result *result, dc_error *err)
 {
+    float factors[DC_ROPE_PAIRS];
     put_general(w, m, o, path);
-    dc_config_put_gguf(&m->config, w);
-    const int rc = dc_tokenizer_put_gguf(t, w, m->config.V, err);
+    int rc = dc_config_put_gguf(&m->config, w, err);
+    if (rc == DC_OK) rc = dc_tokenizer_put_gguf(t, w, m->config.V, err);
     if (rc != DC_OK) return rc;
+    if (dc_config_rope_freqs(factors, &m->config)) {
+        const int64_t ne[1] = {m->config.n_rot / 2};
+        dc_gguf_put_tensor(w, "rope_freqs.weight", DC_F32, 1, ne);
+        result->tensors++;
+    }
     for (size_t i = 0; i < m->n_weights; i++) {
         const dc_tensor_spec *spec = &m->weights[i].spec;
         int fallback;
@@ -190,6 +197,7 @@ int dc_export_gguf(const char *path, const dc_model *m, const dc_tokenizer *t, c
     int rc = DC_OK;
     dc_gguf_writer *w = NULL;
     dc_str part = {0};
+    float factors[DC_ROPE_PAIRS];
     *result = (dc_export_result){0};
     dc_str_putf(&part, "%s.part", path);
     if (part.failed) return dc_fail_memory(err, part.n, "a path");
@@ -198,6 +206,8 @@ int dc_export_gguf(const char *path, const dc_model *m, const dc_tokenizer *t, c
     result->bytes = dc_gguf_writer_size(w);
     DC_TRY(dc_disk_check(path, result->bytes, "the export", err));
     DC_TRY(dc_gguf_writer_begin(w, part.data, err));
+    if (dc_config_rope_freqs(factors, &m->config))
+        DC_TRY(dc_gguf_writer_data(w, factors, (size_t)(m->config.n_rot / 2) * sizeof *factors, err));
     for (size_t i = 0; i < m->n_weights; i++)
         if (is_written(m, &m->weights[i])) DC_TRY(write_tensor(w, m, o, &m->weights[i], err));
     DC_TRY(dc_gguf_writer_commit(w, err));

@@ -106,7 +106,7 @@ done:
     return rc;
 }
 
-static int open_pair(pair *p, dc_model *reference, int adapter, dc_model *file, dc_loader *loader, dc_error *err)
+static int open_pair(pair *p, dc_model *reference, int adapter, dc_model *file, int file_adapter, dc_loader *loader, dc_error *err)
 {
     int rc = DC_OK;
     p->V = reference->config.V;
@@ -116,7 +116,7 @@ static int open_pair(pair *p, dc_model *reference, int adapter, dc_model *file, 
     p->chunk = dc_head_chunk(reference, 16 << 20);
     const size_t n = (size_t)p->chunk;
     DC_TRY(open_side(&p->ref, reference, adapter, loader, p->chunk, err));
-    DC_TRY(open_side(&p->file, file, -1, loader, p->chunk, err));
+    DC_TRY(open_side(&p->file, file, file_adapter, loader, p->chunk, err));
     DC_TRY(alloc(reference->dev, &p->labels, n * 4, err));
     DC_TRY(alloc(reference->dev, &p->w, n * 4, err));
     DC_TRY(alloc(reference->dev, &p->kl, n * 4, err));
@@ -127,14 +127,14 @@ done:
     return rc;
 }
 
-int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, dc_loader *loader, int64_t max_tokens,
-                      dc_error *err)
+int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, int file_adapter, dc_loader *loader,
+                      int64_t max_tokens, dc_error *err)
 {
     int rc = DC_OK, ended = 0;
     pair p = {0};
     dc_packed packed;
     *out = (dc_parity){0};
-    DC_TRY(open_pair(&p, reference, adapter, file, loader, err));
+    DC_TRY(open_pair(&p, reference, adapter, file, file_adapter, loader, err));
     dc_loader_seek(loader, (dc_position){0});
     while (!ended && (!max_tokens || out->tokens < max_tokens)) {
         DC_TRY(dc_stop_check("the parity check", err));

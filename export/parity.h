@@ -22,9 +22,10 @@ typedef struct dc_parity {
     double nmse;         /* of logits: sum (a - b)^2 / sum a^2 */
 } dc_parity;
 
-/* Runs both models (the reference with its adapter, -1: none) over the loader's batches, at most `max_tokens` positions (0: all). */
-int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, dc_loader *loader, int64_t max_tokens,
-                      dc_error *err);
+/* Runs both models, each with its adapter (-1: none), over the loader's batches, at most about `max_tokens` positions (0: all). Both may be the
+ * same model with different adapters. */
+int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, int file_adapter, dc_loader *loader,
+                      int64_t max_tokens, dc_error *err);
 json_t *dc_parity_json(const dc_parity *p);
 
 #ifdef __cplusplus

@@ -156,7 +156,7 @@ static void backward_keys(work *w, const job *j, place at, int64_t j0, int want_
     load_keys(w, j, at, j0, nk, want_dq);
     memset(w->dk, 0, (size_t)(nk * ld) * sizeof *w->dk);
     memset(w->dv, 0, (size_t)(nk * ld) * sizeof *w->dv);
-    for (int64_t r0 = j0 * j->G / j->rows * j->rows; r0 < end * j->G; r0 += j->rows) {
+    for (int64_t r0 = j0 * j->G; r0 < end * j->G; r0 += j->rows) {
         const int64_t n = dc_min64(j->rows, at.n * j->G - r0);
         load_rows(w, j, at, r0, n);
         if (want_dq) memset(w->dq, 0, (size_t)(n * ld) * sizeof *w->dq);

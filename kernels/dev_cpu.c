@@ -8,13 +8,13 @@
 #include "core/pool.h"
 #include "kernels/cpu.h"
 #include "kernels/dev_kind.h"
+#include "kernels/gemm_library.h"
 #include "kernels/table.h"
 
 static void cpu_close(dc_dev *dev)
 {
     dc_cpu_state *s = dev->state;
     if (!s) return;
-    dc_onednn_close(s->onednn);
     dc_free(s->panel);
     dc_free(s);
     dev->state = NULL;
@@ -47,9 +47,12 @@ static void name_state(dc_cpu_state *s)
     const int threads = dc_pool_threads();
     const int own = (s->features & DC_FEATURES_AVX2) == DC_FEATURES_AVX2;
     const char *gemm = dc_gemm_describe(s->backend);
-    snprintf(s->describe, sizeof s->describe, "%d core%s, %s, %.*s", threads, threads == 1 ? "" : "s",
-             processor(s->features), (int)strcspn(gemm, "("), gemm);
-    for (size_t n = strlen(s->describe); n && s->describe[n - 1] == ' '; n--) s->describe[n - 1] = 0;
+    /* "oneDNN 2.6.3 (AMX)", "OpenBLAS 0.3.21 NO_LAPACKE ...": the name and the version. */
+    const size_t name = strcspn(gemm, " "), version = gemm[name] ? 1 + strcspn(gemm + name + 1, " ") : 0;
+    const int n = snprintf(s->describe, sizeof s->describe, "%d core%s, %s", threads, threads == 1 ? "" : "s",
+                           processor(s->features));
+    if (s->backend != DC_GEMM_REF || s->features & DC_CPU_AVX2)
+        snprintf(s->describe + n, sizeof s->describe - (size_t)n, ", %.*s", (int)(name + version), gemm);
     snprintf(s->path, sizeof s->path, "cpu %s, %s", own ? "avx2" : "plain", gemm);
 }
 
@@ -71,7 +74,9 @@ static int cpu_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
         }
         dev->op.gemm = dc_gemm_cpu;
     }
-    if (s->backend == DC_GEMM_ONEDNN) DC_TRY(dc_onednn_open(&s->onednn, s->features, err));
+#ifdef DC_HAVE_ONEDNN
+    if (s->backend == DC_GEMM_ONEDNN) dc_onednn_limit(s->features);
+#endif
     name_state(s);
     rc = DC_OK;
 done:
@@ -125,7 +130,7 @@ static int cpu_sync(dc_dev *dev, dc_error *err)
 static size_t cpu_scratch_bytes(const dc_dev *dev)
 {
     const dc_cpu_state *s = dev->state;
-    return (s->panel ? DC_PANEL_FLOATS * sizeof(float) : 0) + (s->onednn ? dc_onednn_scratch_bytes(s->onednn) : 0);
+    return s->panel ? DC_PANEL_FLOATS * sizeof(float) : 0;
 }
 
 const dc_dev_kind dc_dev_kind_cpu = {

@@ -7,8 +7,9 @@
  * kernels/quant.h reads. A quantized weight keeps its blocks: panels of it are unpacked into scratch that the device owns
  * and the plan counts. trans_b 0 with a quantized B (the backward of a linear: dx = dy W) is supported as well.
  *
- * Backends on a CPU: oneDNN (default), OpenBLAS (where oneDNN is absent, and the oracle of the tests), and the plain C reference
- * (DC_CPU=none). An own kernel for a shape where it beats the library stands behind this contract. */
+ * Backends on a CPU: oneDNN (default), OpenBLAS (where oneDNN is absent, and the second opinion of the tests), and the plain C reference
+ * (DC_CPU=none). An own kernel for a shape where it beats the library stands behind this contract (few rows, as in decoding).
+ * Every backend gives the same bits with any number of threads. */
 #ifndef DC_KERNELS_GEMM_H
 #define DC_KERNELS_GEMM_H
 

@@ -1,14 +1,16 @@
-/* kernels/gemm_openblas.c -- OpenBLAS behind kernels/gemm.h. */
-#include "kernels/dev_cpu.h"
+/* kernels/gemm_openblas.c -- OpenBLAS's sgemm, one call in one thread. */
+#include "kernels/gemm_library.h"
 
 #include <cblas.h>
 
-void dc_openblas_gemm(const dc_gemm *g)
+#include "core/error.h"
+
+int dc_openblas_sgemm(const dc_gemm_tile *t)
 {
-    if (g->bias) dc_gemm_prime_bias(g);
-    cblas_sgemm(CblasRowMajor, g->trans_a ? CblasTrans : CblasNoTrans, g->trans_b ? CblasTrans : CblasNoTrans,
-                (blasint)g->M, (blasint)g->N, (blasint)g->K, g->alpha, g->a.data, (blasint)g->lda, g->b.data,
-                (blasint)g->ldb, g->accumulate || g->bias ? 1.0f : 0.0f, g->c.data, (blasint)g->ldc);
+    cblas_sgemm(CblasRowMajor, t->trans_a ? CblasTrans : CblasNoTrans, t->trans_b ? CblasTrans : CblasNoTrans,
+                (blasint)t->M, (blasint)t->N, (blasint)t->K, t->alpha, t->a, (blasint)t->lda, t->b, (blasint)t->ldb,
+                t->accumulate ? 1.0f : 0.0f, t->c, (blasint)t->ldc);
+    return DC_OK;
 }
 
 const char *dc_openblas_describe(void) { return openblas_get_config(); }

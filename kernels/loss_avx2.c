@@ -312,7 +312,7 @@ INLINE __m256 gradient8(const lanes *l, __m256 z, __m256 zt, const int terms)
     if (terms & DENSE_TERM) {
         const __m256 x = _mm256_sub_ps(zt, l->mt), seen = _mm256_cmp_ps(z, _mm256_set1_ps(-INFINITY), _CMP_NEQ_UQ);
         const __m256 e = dc_exp8_flush(terms & SCALED ? _mm256_div_ps(x, l->t) : x);
-        g = _mm256_fnmadd_ps(l->a3, _mm256_and_ps(e, seen), g);
+        g = _mm256_sub_ps(g, _mm256_mul_ps(l->a3, _mm256_and_ps(e, seen))); /* not fused: equal sides give 0 */
     }
     return g;
 }

@@ -20,44 +20,60 @@ unsigned dc_config_parts(const dc_config *c)
 static int check_range(const char *where, const char *what, int64_t value, int64_t high, dc_error *err)
 {
     if (value >= 1 && value <= high) return DC_OK;
-    return dc_fail(err, DC_EFORMAT, "%s: %s is %lld, expected 1 to %lld", where, what, (long long)value, (long long)high);
+    return dc_fail(err, DC_EFORMAT, "%s: %s is %lld, expected 1 to %lld", where, what, (long long)value,
+                   (long long)high);
 }
 
 static int check_rope(const dc_config *c, const char *where, dc_error *err)
 {
     const dc_rope_config *r = &c->rope;
-    if (!(r->theta > 0) || !isfinite(r->theta)) return dc_fail(err, DC_EFORMAT, "%s: rope theta is %g, expected above 0", where, r->theta);
+    if (!(r->theta > 0) || !isfinite(r->theta))
+        return dc_fail(err, DC_EFORMAT, "%s: rope theta is %g, expected above 0", where, r->theta);
     if ((r->type == DC_ROPE_LINEAR || r->type == DC_ROPE_LLAMA3) && (!(r->factor > 0) || !isfinite(r->factor)))
         return dc_fail(err, DC_EFORMAT, "%s: rope scaling factor is %g, expected above 0", where, r->factor);
     if (r->type == DC_ROPE_LLAMA3 && (!(r->low_freq_factor > 0) || !(r->high_freq_factor > r->low_freq_factor) ||
                                       !isfinite(r->high_freq_factor) || r->original_max_position < 1))
-        return dc_fail(err, DC_EFORMAT, "%s: rope scaling llama3 needs 0 < low_freq_factor < high_freq_factor and an original context of "
-                       "1 or more, found %g, %g and %lld", where, r->low_freq_factor, r->high_freq_factor,
-                       (long long)r->original_max_position);
+        return dc_fail(
+            err, DC_EFORMAT,
+            "%s: rope scaling llama3 needs 0 < low_freq_factor < high_freq_factor and an original context of "
+            "1 or more, found %g, %g and %lld",
+            where, r->low_freq_factor, r->high_freq_factor, (long long)r->original_max_position);
     if (r->type == DC_ROPE_FACTORS)
         for (int64_t i = 0; i < c->n_rot / 2; i++)
             if (!(r->factors[i] > 0) || !isfinite(r->factors[i]))
-                return dc_fail(err, DC_EFORMAT, "%s: rope factor %lld is %g, expected above 0", where, (long long)i, (double)r->factors[i]);
+                return dc_fail(err, DC_EFORMAT, "%s: rope factor %lld is %g, expected above 0", where, (long long)i,
+                               (double)r->factors[i]);
     return DC_OK;
 }
 
 int dc_config_check(const dc_config *c, const char *where, dc_error *err)
 {
-    const struct { const char *what; int64_t value, high; } sizes[] = {
-        {"the hidden size", c->C, max_size}, {"the number of layers", c->L, MAX_LAYERS},
-        {"the number of attention heads", c->H, MAX_HEADS}, {"the number of key-value heads", c->K, MAX_HEADS},
-        {"the head width", c->D, MAX_HEAD_WIDTH}, {"the intermediate size", c->F, max_size}, {"the vocabulary size", c->V, max_size},
-        {"the context length", c->max_position, max_size}};
+    const struct {
+        const char *what;
+        int64_t value, high;
+    } sizes[] = {{"the hidden size", c->C, max_size},
+                 {"the number of layers", c->L, MAX_LAYERS},
+                 {"the number of attention heads", c->H, MAX_HEADS},
+                 {"the number of key-value heads", c->K, MAX_HEADS},
+                 {"the head width", c->D, MAX_HEAD_WIDTH},
+                 {"the intermediate size", c->F, max_size},
+                 {"the vocabulary size", c->V, max_size},
+                 {"the context length", c->max_position, max_size}};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         if (check_range(where, sizes[i].what, sizes[i].value, sizes[i].high, err)) return DC_EFORMAT;
     if (c->H % c->K)
-        return dc_fail(err, DC_EFORMAT, "%s: %lld attention heads cannot share %lld key-value heads: the first must be a multiple of the second",
-                       where, (long long)c->H, (long long)c->K);
+        return dc_fail(
+            err, DC_EFORMAT,
+            "%s: %lld attention heads cannot share %lld key-value heads: the first must be a multiple of the second",
+            where, (long long)c->H, (long long)c->K);
     if (c->n_rot < 2 || c->n_rot % 2 || c->n_rot > c->D || c->n_rot > 2 * DC_ROPE_PAIRS)
-        return dc_fail(err, DC_EFORMAT, "%s: %lld of %lld columns of a head are rotated, expected an even number up to the head width and %d",
-                       where, (long long)c->n_rot, (long long)c->D, 2 * DC_ROPE_PAIRS);
+        return dc_fail(
+            err, DC_EFORMAT,
+            "%s: %lld of %lld columns of a head are rotated, expected an even number up to the head width and %d",
+            where, (long long)c->n_rot, (long long)c->D, 2 * DC_ROPE_PAIRS);
     if (!(c->rms_eps > 0) || !isfinite(c->rms_eps))
-        return dc_fail(err, DC_EFORMAT, "%s: the epsilon of RMSNorm is %g, expected above 0", where, (double)c->rms_eps);
+        return dc_fail(err, DC_EFORMAT, "%s: the epsilon of RMSNorm is %g, expected above 0", where,
+                       (double)c->rms_eps);
     return check_rope(c, where, err);
 }
 
@@ -173,6 +189,7 @@ int dc_config_rope_freqs(float *factors, const dc_config *c)
 {
     const dc_rope_config *r = &c->rope;
     if (!c->family->gguf_rope_freqs || (r->type != DC_ROPE_LLAMA3 && r->type != DC_ROPE_FACTORS)) return 0;
-    for (int64_t i = 0; i < c->n_rot / 2; i++) factors[i] = r->type == DC_ROPE_FACTORS ? r->factors[i] : dc_llama3_factor(r, dc_rope_base_frequency(c, i));
+    for (int64_t i = 0; i < c->n_rot / 2; i++)
+        factors[i] = r->type == DC_ROPE_FACTORS ? r->factors[i] : dc_llama3_factor(r, dc_rope_base_frequency(c, i));
     return 1;
 }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+/* clang-format off */
 #define LAYER "model.layers.*."
 
 /* The names that llama gave, and most followed. */
@@ -62,14 +63,14 @@ enum { FAMILIES = sizeof families / sizeof *families };
 
 /* Read by config_json.c itself, or without an effect on what a forward pass computes. */
 const char *const dc_config_harmless_hf[] = {
-    "model_type", "architectures", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "torch_dtype", "dtype", "hidden_act",
+    "model_type", "architectures", "_model_name_or_path", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "torch_dtype", "dtype", "hidden_act",
     "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "mask_token_id",
     "decoder_start_token_id", "layer_types", "use_sliding_window", "sliding_window", "max_window_layers",
     "_name_or_path", "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_flash_attn_2_enabled", "attention_dropout",
     "initializer_range", "transformers_version", "transformers.js_config", "use_cache", "pretraining_tp", "name", "task_specific_params",
     "problem_type", "finetuning_task", "id2label", "label2id", "num_labels", "output_attentions", "output_hidden_states",
     "return_dict", "torchscript", "chunk_size_feed_forward", "tokenizer_class", "prefix", "generation_config", "unsloth_version",
-    "unsloth_fixed", "max_length", "min_length", "do_sample", "temperature", "top_k",
+    "unsloth_fixed", "is_llama_config", "is_decoder", "max_length", "min_length", "do_sample", "temperature", "top_k",
     "top_p", "repetition_penalty", "use_return_dict", "hidden_dropout", "resid_pdrop", "embd_pdrop",
     "attn_pdrop", NULL};
 
@@ -80,7 +81,7 @@ const dc_neutral_key dc_config_neutral_hf[] = {
     {"attn_logit_softcapping", 0}, {"final_logit_softcapping", 0}, {"query_pre_attn_scalar", 0}, {"attention_multiplier", 1},
     {"residual_multiplier", 1}, {"embedding_multiplier", 1}, {"logits_scaling", 1}, {"logit_scale", 1}, {"scale_emb", 1},
     {"scale_depth", 1}, {"dim_model_base", 0}, {"clip_qkv", 0}, {"use_qk_norm", 0}, {"qk_layernorm", 0}, {"attention_chunk_size", 0},
-    {"attention_sink", 0}, {"pruned_heads", 0}, {"is_encoder_decoder", 0}, {"add_cross_attention", 0}, {"is_decoder", 0},
+    {"attention_sink", 0}, {"pruned_heads", 0}, {"is_encoder_decoder", 0}, {"add_cross_attention", 0},
     {"cross_attention_hidden_size", 0}, {"tie_encoder_decoder", 0}, {"use_bidirectional_attention", 0}, {"vision_config", 0},
     {"text_config", 0}, {"audio_config", 0}, {"auto_map", 0}, {"q_lora_rank", 0}, {"kv_lora_rank", 0},
     {"num_nextn_predict_layers", 0}, {"parallel_attn", 0}, {"use_parallel_residual", 0}, {NULL, 0}};
@@ -97,6 +98,7 @@ const dc_neutral_key dc_config_neutral_gguf[] = {
     {"rope.scaling.attn_factor", 1}, {"rope.scaling.yarn_log_multiplier", 0}, {"rope.dimension_sections", 0}, {"pooling_type", 0},
     {"nextn_predict_layers", 0}, {NULL, 0}};
 
+/* clang-format on */
 const dc_family *dc_family_at(size_t i) { return i < FAMILIES ? &families[i] : NULL; }
 const char *dc_family_hf_type(const dc_family *f) { return f->hf_type; }
 const char *dc_family_gguf_arch(const dc_family *f) { return f->gguf_arch; }
@@ -120,7 +122,8 @@ char *dc_family_list(char *out, size_t room, int gguf)
     size_t n = 0;
     out[0] = 0;
     for (size_t i = 0; i < FAMILIES && n < room; i++)
-        n += (size_t)snprintf(out + n, room - n, "%s%s", i ? ", " : "", gguf ? families[i].gguf_arch : families[i].hf_type);
+        n += (size_t)snprintf(out + n, room - n, "%s%s", i ? ", " : "",
+                              gguf ? families[i].gguf_arch : families[i].hf_type);
     return out;
 }
 

@@ -13,9 +13,9 @@ typedef struct layout {
     int at[2]; /* offsets of the half floats in a block, -1: none */
 } layout;
 
-static const layout layouts[] = {
-    {DC_Q4_0, {0, -1}}, {DC_Q4_1, {0, 2}}, {DC_Q5_0, {0, -1}}, {DC_Q5_1, {0, 2}}, {DC_Q8_0, {0, -1}},
-    {DC_Q2_K, {80, 82}}, {DC_Q3_K, {108, -1}}, {DC_Q4_K, {0, 2}}, {DC_Q5_K, {0, 2}}, {DC_Q6_K, {208, -1}}};
+static const layout layouts[] = {{DC_Q4_0, {0, -1}}, {DC_Q4_1, {0, 2}},   {DC_Q5_0, {0, -1}},   {DC_Q5_1, {0, 2}},
+                                 {DC_Q8_0, {0, -1}}, {DC_Q2_K, {80, 82}}, {DC_Q3_K, {108, -1}}, {DC_Q4_K, {0, 2}},
+                                 {DC_Q5_K, {0, 2}},  {DC_Q6_K, {208, -1}}};
 
 static const layout *layout_of(dc_dtype type)
 {
@@ -96,6 +96,8 @@ int dc_source_check_finite(const dc_source_tensor *t, int64_t columns, dc_error 
     int64_t i = s.first * CHUNK;
     while (!any_bad(t->data + i * info->bytes, 1, t->type)) i++;
     const long long element = (long long)i * info->block, row = element / columns, column = element % columns;
-    return dc_fail(err, DC_ENUMERIC, "%s: tensor %s: %s is not finite (row %lld, column %lld); the file is damaged, or its training "
-                   "diverged", t->file, t->name, info->block == 1 ? "a value" : "the scale of a block", row, column);
+    return dc_fail(err, DC_ENUMERIC,
+                   "%s: tensor %s: %s is not finite (row %lld, column %lld); the file is damaged, or its training "
+                   "diverged",
+                   t->file, t->name, info->block == 1 ? "a value" : "the scale of a block", row, column);
 }

@@ -58,8 +58,10 @@ static int check_keys(reader *r, dc_error *err)
         if (!k->key) {
             dc_log(DC_LOG_WARN, "%s: key '%s' is not known to decant and has no effect", dc_gguf_path(r->g), kv->key);
         } else if (!is_neutral(r->g, kv, k->value, err)) {
-            return dc_fail(err, DC_EUNKNOWN, "%s: key '%s' has a value that changes what the model computes, and decant does not "
-                           "implement it for architecture '%s'", dc_gguf_path(r->g), kv->key, r->f->gguf_arch);
+            return dc_fail(err, DC_EUNKNOWN,
+                           "%s: key '%s' has a value that changes what the model computes, and decant does not "
+                           "implement it for architecture '%s'",
+                           dc_gguf_path(r->g), kv->key, r->f->gguf_arch);
         }
     }
     return DC_OK;
@@ -77,8 +79,8 @@ static int read_uniform(int64_t *out, reader *r, const char *name, int64_t fallb
     *out = dc_gguf_item_i64(kv, 0);
     for (int64_t i = 1; i < kv->n; i++)
         if (dc_gguf_item_i64(kv, i) != *out)
-            return dc_fail(err, DC_EUNKNOWN, "%s: key '%s' differs from layer to layer, which is not implemented", dc_gguf_path(r->g),
-                           r->key);
+            return dc_fail(err, DC_EUNKNOWN, "%s: key '%s' differs from layer to layer, which is not implemented",
+                           dc_gguf_path(r->g), r->key);
     return DC_OK;
 }
 
@@ -89,14 +91,16 @@ static int read_numbers(dc_config *c, reader *r, dc_error *err)
     int rc = DC_OK;
     for (const dc_number_key *k = r->f->numbers; k->hf; k++) {
         if (!k->gguf) continue;
-        const int derived = k->fallback >= 0 && k->offset == offsetof(dc_config, K); /* the loader's default is the head count */
+        const int derived =
+            k->fallback >= 0 && k->offset == offsetof(dc_config, K); /* the loader's default is the head count */
         int64_t value;
         DC_TRY(read_uniform(&value, r, k->gguf, -1, err));
         if (!dc_gguf_find(r->g, r->key)) {
             if (!derived) return dc_fail(err, DC_EFORMAT, "%s: key '%s' is missing", dc_gguf_path(r->g), r->key);
             value = 0;
         } else if (value < 1) {
-            return dc_fail(err, DC_EFORMAT, "%s: key '%s' is %lld, expected 1 or more", dc_gguf_path(r->g), r->key, (long long)value);
+            return dc_fail(err, DC_EFORMAT, "%s: key '%s' is %lld, expected 1 or more", dc_gguf_path(r->g), r->key,
+                           (long long)value);
         }
         *(int64_t *)((char *)c + k->offset) = value;
     }
@@ -104,7 +108,8 @@ static int read_numbers(dc_config *c, reader *r, dc_error *err)
     DC_TRY(dc_gguf_i64(&key_length, r->g, keyed(r, "attention.key_length"), c->C / c->H, err));
     DC_TRY(dc_gguf_i64(&value_length, r->g, keyed(r, "attention.value_length"), c->C / c->H, err));
     if (key_length != value_length)
-        return dc_fail(err, DC_EUNKNOWN, "%s: keys of %lld and values of %lld columns: different widths are not implemented",
+        return dc_fail(err, DC_EUNKNOWN,
+                       "%s: keys of %lld and values of %lld columns: different widths are not implemented",
                        dc_gguf_path(r->g), (long long)key_length, (long long)value_length);
     c->D = key_length;
     if (!embed) return dc_fail(err, DC_EFORMAT, "%s: tensor token_embd.weight is missing", dc_gguf_path(r->g));
@@ -160,7 +165,10 @@ static int llama3_fits(const dc_config *c, const dc_rope_config *guess)
  * the line's two coefficients give high and original. Without two points on it the values of Llama 3.1 are tried. */
 static int recover_llama3(dc_rope_config *out, const dc_config *c)
 {
-    dc_rope_config guess = {.type = DC_ROPE_LLAMA3, .theta = c->rope.theta, .low_freq_factor = 1, .high_freq_factor = 4,
+    dc_rope_config guess = {.type = DC_ROPE_LLAMA3,
+                            .theta = c->rope.theta,
+                            .low_freq_factor = 1,
+                            .high_freq_factor = 4,
                             .original_max_position = 8192};
     const float *f = c->rope.factors;
     const int64_t n = c->n_rot / 2;
@@ -188,8 +196,9 @@ static int recover_llama3(dc_rope_config *out, const dc_config *c)
 static int read_factors(dc_config *c, const reader *r, const dc_gguf_tensor *t, dc_error *err)
 {
     if (t->type != DC_F32 || t->ne[0] != c->n_rot / 2 || t->bytes != c->n_rot / 2 * (int64_t)sizeof(float))
-        return dc_fail(err, DC_EFORMAT, "%s: tensor %s has type %s and %lld values, expected F32 and %lld", dc_gguf_path(r->g), t->name,
-                       dc_dtype_get(t->type)->name, (long long)t->ne[0], (long long)(c->n_rot / 2));
+        return dc_fail(err, DC_EFORMAT, "%s: tensor %s has type %s and %lld values, expected F32 and %lld",
+                       dc_gguf_path(r->g), t->name, dc_dtype_get(t->type)->name, (long long)t->ne[0],
+                       (long long)(c->n_rot / 2));
     memcpy(c->rope.factors, t->data, (size_t)t->bytes);
     c->rope.type = DC_ROPE_FACTORS;
     dc_rope_config llama3;
@@ -209,7 +218,8 @@ static int read_scaling(dc_config *c, reader *r, dc_error *err)
     /* As llama.cpp: a factor without a type is linear. */
     DC_TRY(dc_gguf_str(&type, r->g, keyed(r, "rope.scaling.type"), "linear", err));
     if (strcmp(type, "linear") && strcmp(type, "none"))
-        return dc_fail(err, DC_EUNKNOWN, "%s: rope scaling '%s' is not implemented; decant knows none and linear", dc_gguf_path(r->g), type);
+        return dc_fail(err, DC_EUNKNOWN, "%s: rope scaling '%s' is not implemented; decant knows none and linear",
+                       dc_gguf_path(r->g), type);
     rope->type = !strcmp(type, "linear") && rope->factor != 1 && rope->factor != 0 ? DC_ROPE_LINEAR : DC_ROPE_DEFAULT;
 done:
     return rc;
@@ -222,11 +232,12 @@ static int read_rope(dc_config *c, reader *r, dc_error *err)
     DC_TRY(rc);
     DC_TRY(dc_gguf_i64(&c->n_rot, r->g, keyed(r, "rope.dimension_count"), c->D, err));
     if (c->n_rot != c->D)
-        return dc_fail(err, DC_EUNKNOWN, "%s: key '%s' is %lld, but decant rotates whole heads of %lld", dc_gguf_path(r->g), r->key,
-                       (long long)c->n_rot, (long long)c->D);
+        return dc_fail(err, DC_EUNKNOWN, "%s: key '%s' is %lld, but decant rotates whole heads of %lld",
+                       dc_gguf_path(r->g), r->key, (long long)c->n_rot, (long long)c->D);
     if (!freqs) return DC_OK;
     if (c->rope.type != DC_ROPE_DEFAULT)
-        return dc_fail(err, DC_EUNKNOWN, "%s: both rope_freqs.weight and rope.scaling.type linear; that is not implemented",
+        return dc_fail(err, DC_EUNKNOWN,
+                       "%s: both rope_freqs.weight and rope.scaling.type linear; that is not implemented",
                        dc_gguf_path(r->g));
     DC_TRY(dc_config_check(c, dc_gguf_path(r->g), err)); /* bounds n_rot before it is a size */
     rc = read_factors(c, r, freqs, err);
@@ -248,8 +259,8 @@ static int find_family(reader *r, dc_error *err)
     if (!*arch) return dc_fail(err, DC_EFORMAT, "%s: key 'general.architecture' is missing", dc_gguf_path(r->g));
     r->f = dc_family_by_gguf(arch);
     if (r->f) return DC_OK;
-    return dc_fail(err, DC_EUNKNOWN, "%s: architecture '%s' is not supported; decant knows %s", dc_gguf_path(r->g), arch,
-                   dc_family_list(known, sizeof known, 1));
+    return dc_fail(err, DC_EUNKNOWN, "%s: architecture '%s' is not supported; decant knows %s", dc_gguf_path(r->g),
+                   arch, dc_family_list(known, sizeof known, 1));
 }
 
 int dc_config_from_gguf(dc_config *out, dc_gguf *g, dc_error *err)
@@ -279,22 +290,32 @@ done:
 
 static int can_put(const dc_config *c, dc_error *err)
 {
-    static const struct { unsigned part; const char *name; } parts[] = {
-        {DC_HAS_QK_NORM, "norms of q and k"}, {DC_HAS_Q_BIAS, "biases of q, k and v"}, {DC_HAS_O_BIAS, "a bias of o_proj"},
-        {DC_HAS_MLP_BIAS, "biases of the mlp"}, {DC_HAS_HEAD, "a head of its own"}};
+    static const struct {
+        unsigned part;
+        const char *name;
+    } parts[] = {{DC_HAS_QK_NORM, "norms of q and k"},
+                 {DC_HAS_Q_BIAS, "biases of q, k and v"},
+                 {DC_HAS_O_BIAS, "a bias of o_proj"},
+                 {DC_HAS_MLP_BIAS, "biases of the mlp"},
+                 {DC_HAS_HEAD, "a head of its own"}};
     const dc_family *f = c->family;
     const unsigned missing = dc_config_parts(c) & ~f->gguf_parts;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
         if (missing & parts[i].part)
-            return dc_fail(err, DC_EUNKNOWN, "a GGUF of architecture '%s' cannot have %s: export as an HF directory instead", f->gguf_arch,
-                           parts[i].name);
+            return dc_fail(err, DC_EUNKNOWN,
+                           "a GGUF of architecture '%s' cannot have %s: export as an HF directory instead",
+                           f->gguf_arch, parts[i].name);
     if ((c->rope.type == DC_ROPE_LLAMA3 || c->rope.type == DC_ROPE_FACTORS) && !f->gguf_rope_freqs)
-        return dc_fail(err, DC_EUNKNOWN, "a GGUF of architecture '%s' cannot have rope scaling by frequency (llama3): export as an HF "
-                       "directory instead", f->gguf_arch);
+        return dc_fail(err, DC_EUNKNOWN,
+                       "a GGUF of architecture '%s' cannot have rope scaling by frequency (llama3): export as an HF "
+                       "directory instead",
+                       f->gguf_arch);
     if (c->act != DC_ACT_SILU)
-        return dc_fail(err, DC_EUNKNOWN, "a GGUF of architecture '%s' cannot have an activation other than silu", f->gguf_arch);
+        return dc_fail(err, DC_EUNKNOWN, "a GGUF of architecture '%s' cannot have an activation other than silu",
+                       f->gguf_arch);
     if (!f->gguf_head_width && f->gguf_rope_dimensions == 0 && c->D * c->H != c->C)
-        return dc_fail(err, DC_EUNKNOWN, "a GGUF of architecture '%s' cannot have heads of %lld columns: hidden_size / heads is %lld",
+        return dc_fail(err, DC_EUNKNOWN,
+                       "a GGUF of architecture '%s' cannot have heads of %lld columns: hidden_size / heads is %lld",
                        f->gguf_arch, (long long)c->D, (long long)(c->C / c->H));
     return DC_OK;
 }

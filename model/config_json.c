@@ -43,15 +43,18 @@ static int check_keys(const dc_family *f, json_t *config, const char *where, dc_
 {
     const char *key;
     json_t *value;
-    json_object_foreach(config, key, value) {
+    json_object_foreach(config, key, value)
+    {
         if (dc_name_in(dc_config_harmless_hf, key) || is_number_key(f, key) || is_switch_key(f, key)) continue;
         const dc_neutral_key *k = dc_config_neutral_hf;
         while (k->key && strcmp(k->key, key)) k++;
         if (!k->key) {
             dc_log(DC_LOG_WARN, "%s: key '%s' is not known to decant and has no effect", where, key);
         } else if (!is_neutral(value, k->value)) {
-            return dc_fail(err, DC_EUNKNOWN, "%s: key '%s' has a value that changes what the model computes, and decant does not "
-                           "implement it for model_type '%s'", where, key, f->hf_type);
+            return dc_fail(err, DC_EUNKNOWN,
+                           "%s: key '%s' has a value that changes what the model computes, and decant does not "
+                           "implement it for model_type '%s'",
+                           where, key, f->hf_type);
         }
     }
     return DC_OK;
@@ -98,9 +101,14 @@ done:
     return rc;
 }
 
-static const struct { const char *name; dc_act act; } activations[] = {
-    {"silu", DC_ACT_SILU}, {"swish", DC_ACT_SILU}, {"gelu_pytorch_tanh", DC_ACT_GELU_TANH}, {"gelu_new", DC_ACT_GELU_TANH},
-    {"gelu", DC_ACT_GELU_ERF}};
+static const struct {
+    const char *name;
+    dc_act act;
+} activations[] = {{"silu", DC_ACT_SILU},
+                   {"swish", DC_ACT_SILU},
+                   {"gelu_pytorch_tanh", DC_ACT_GELU_TANH},
+                   {"gelu_new", DC_ACT_GELU_TANH},
+                   {"gelu", DC_ACT_GELU_ERF}};
 
 static int read_activation(dc_config *c, const json_t *config, const char *where, dc_error *err)
 {
@@ -109,11 +117,14 @@ static int read_activation(dc_config *c, const json_t *config, const char *where
     if (rc) return rc;
     for (size_t i = 0; i < sizeof activations / sizeof *activations; i++)
         if (!strcmp(activations[i].name, name)) return c->act = activations[i].act, DC_OK;
-    return dc_fail(err, DC_EUNKNOWN, "%s: hidden_act '%s' is not supported; expected silu, gelu_pytorch_tanh or gelu", where, name);
+    return dc_fail(err, DC_EUNKNOWN, "%s: hidden_act '%s' is not supported; expected silu, gelu_pytorch_tanh or gelu",
+                   where, name);
 }
 
-static const struct { const char *name; dc_dtype type; } dtypes[] = {
-    {"float32", DC_F32}, {"float16", DC_F16}, {"bfloat16", DC_BF16}};
+static const struct {
+    const char *name;
+    dc_dtype type;
+} dtypes[] = {{"float32", DC_F32}, {"float16", DC_F16}, {"bfloat16", DC_BF16}};
 
 static int read_dtype(dc_config *c, const json_t *config, const char *where, dc_error *err)
 {
@@ -124,7 +135,8 @@ static int read_dtype(dc_config *c, const json_t *config, const char *where, dc_
     if (!strncmp(name, "torch.", 6)) name += 6;
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++)
         if (!strcmp(dtypes[i].name, name)) return c->dtype = dtypes[i].type, DC_OK;
-    return dc_fail(err, DC_EUNKNOWN, "%s: dtype '%s' is not supported; expected float32, float16 or bfloat16", where, name);
+    return dc_fail(err, DC_EUNKNOWN, "%s: dtype '%s' is not supported; expected float32, float16 or bfloat16", where,
+                   name);
 }
 
 /* An id, or the first of a list of them. */
@@ -150,8 +162,10 @@ static int check_windows(const dc_config *c, const json_t *config, const char *w
         for (size_t i = 0; i < json_array_size(types); i++) {
             const char *type = json_string_value(json_array_get(types, i));
             if (!type || strcmp(type, "full_attention"))
-                return dc_fail(err, DC_EUNKNOWN, "%s: layer_types[%zu] is '%s', but decant implements only full_attention for "
-                               "model_type '%s'", where, i, type ? type : "no text", c->family->hf_type);
+                return dc_fail(err, DC_EUNKNOWN,
+                               "%s: layer_types[%zu] is '%s', but decant implements only full_attention for "
+                               "model_type '%s'",
+                               where, i, type ? type : "no text", c->family->hf_type);
         }
         return DC_OK;
     }
@@ -162,31 +176,47 @@ static int check_windows(const dc_config *c, const json_t *config, const char *w
     if (rc == DC_OK) rc = dc_json_i64(&first, config, "max_window_layers", 28, where, err);
     if (rc) return rc;
     if (on && window > 0 && first < c->L)
-        return dc_fail(err, DC_EUNKNOWN, "%s: use_sliding_window with max_window_layers %lld of %lld layers is not implemented for "
-                       "model_type '%s'", where, (long long)first, (long long)c->L, c->family->hf_type);
+        return dc_fail(err, DC_EUNKNOWN,
+                       "%s: use_sliding_window with max_window_layers %lld of %lld layers is not implemented for "
+                       "model_type '%s'",
+                       where, (long long)first, (long long)c->L, c->family->hf_type);
     return DC_OK;
 }
 
 /* ---- rope ---- */
 
-static const char *const rope_keys[] = {
-    "rope_type", "type", "rope_theta", "factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings",
-    "partial_rotary_factor", "short_factor", "long_factor", "attention_factor", NULL};
+static const char *const rope_keys[] = {"rope_type",
+                                        "type",
+                                        "rope_theta",
+                                        "factor",
+                                        "low_freq_factor",
+                                        "high_freq_factor",
+                                        "original_max_position_embeddings",
+                                        "partial_rotary_factor",
+                                        "short_factor",
+                                        "long_factor",
+                                        "attention_factor",
+                                        NULL};
 
 static int check_rope_keys(const json_t *rope, const char *place, dc_error *err)
 {
     const char *key;
     json_t *value;
-    json_object_foreach((json_t *)rope, key, value) {
+    json_object_foreach((json_t *)rope, key, value)
+    {
         if (json_is_object(value))
-            return dc_fail(err, DC_EUNKNOWN, "%s: '%s' gives a rope of its own to some layers, which is not implemented", place, key);
-        if (!strcmp(key, "mrope_section")) return dc_fail(err, DC_EUNKNOWN, "%s: 'mrope_section' is not implemented", place);
-        if (!dc_name_in(rope_keys, key)) dc_log(DC_LOG_WARN, "%s: key '%s' is not known to decant and has no effect", place, key);
+            return dc_fail(err, DC_EUNKNOWN,
+                           "%s: '%s' gives a rope of its own to some layers, which is not implemented", place, key);
+        if (!strcmp(key, "mrope_section"))
+            return dc_fail(err, DC_EUNKNOWN, "%s: 'mrope_section' is not implemented", place);
+        if (!dc_name_in(rope_keys, key))
+            dc_log(DC_LOG_WARN, "%s: key '%s' is not known to decant and has no effect", place, key);
     }
     double partial;
     const int rc = dc_json_f64(&partial, rope, "partial_rotary_factor", 1, place, err);
     if (rc) return rc;
-    if (partial != 1) return dc_fail(err, DC_EUNKNOWN, "%s: partial_rotary_factor %g is not implemented, only 1", place, partial);
+    if (partial != 1)
+        return dc_fail(err, DC_EUNKNOWN, "%s: partial_rotary_factor %g is not implemented, only 1", place, partial);
     return DC_OK;
 }
 
@@ -214,12 +244,15 @@ static int read_longrope(dc_config *c, const json_t *rope, const char *place, dc
     const int rc = dc_json_f64(&attention, rope, "attention_factor", NAN, place, err);
     if (rc) return rc;
     if (attention != 1 || !json_is_array(list) || !json_equal(list, json_object_get(rope, "long_factor")))
-        return dc_fail(err, DC_EUNKNOWN, "%s: rope type 'longrope' is implemented only with equal short_factor and long_factor and "
-                       "attention_factor 1", place);
+        return dc_fail(err, DC_EUNKNOWN,
+                       "%s: rope type 'longrope' is implemented only with equal short_factor and long_factor and "
+                       "attention_factor 1",
+                       place);
     if (c->D > 2 * DC_ROPE_PAIRS || json_array_size(list) != (size_t)(c->D / 2))
         return dc_fail(err, DC_EFORMAT, "%s: short_factor has %zu numbers, expected %lld", place, json_array_size(list),
                        (long long)(c->D / 2));
-    for (size_t i = 0; i < json_array_size(list); i++) c->rope.factors[i] = (float)json_number_value(json_array_get(list, i));
+    for (size_t i = 0; i < json_array_size(list); i++)
+        c->rope.factors[i] = (float)json_number_value(json_array_get(list, i));
     c->rope.type = DC_ROPE_FACTORS;
     return DC_OK;
 }
@@ -236,7 +269,8 @@ static int read_scaling(dc_config *c, const json_t *rope, const json_t *config, 
     if (!strcmp(type, "default")) return DC_OK;
     if (!strcmp(type, "longrope")) return read_longrope(c, rope, place, err);
     if (strcmp(type, "linear") && strcmp(type, "llama3"))
-        return dc_fail(err, DC_EUNKNOWN, "%s: rope type '%s' is not implemented; decant knows default, linear and llama3", place, type);
+        return dc_fail(err, DC_EUNKNOWN,
+                       "%s: rope type '%s' is not implemented; decant knows default, linear and llama3", place, type);
     DC_TRY(dc_json_f64(&r->factor, rope, "factor", NAN, place, err));
     if (isnan(r->factor)) return dc_fail(err, DC_EFORMAT, "%s: rope type %s needs a factor", place, type);
     r->type = !strcmp(type, "linear") ? DC_ROPE_LINEAR : DC_ROPE_LLAMA3;
@@ -247,7 +281,8 @@ done:
 
 static int read_rope(dc_config *c, const json_t *config, const char *where, dc_error *err)
 {
-    const json_t *published = json_object_get(config, "rope_scaling"), *newer = json_object_get(config, "rope_parameters");
+    const json_t *published = json_object_get(config, "rope_scaling"),
+                 *newer = json_object_get(config, "rope_parameters");
     const int has_published = published && !json_is_null(published), has_newer = newer && !json_is_null(newer);
     c->n_rot = c->D;
     c->rope.type = DC_ROPE_DEFAULT;
@@ -258,7 +293,8 @@ static int read_rope(dc_config *c, const json_t *config, const char *where, dc_e
     const json_t *rope = has_published ? published : newer;
     if (!has_published && !has_newer) return DC_OK;
     if (!json_is_object(rope))
-        return dc_fail(err, DC_EFORMAT, "%s: %s must be an object", where, has_published ? "rope_scaling" : "rope_parameters");
+        return dc_fail(err, DC_EFORMAT, "%s: %s must be an object", where,
+                       has_published ? "rope_scaling" : "rope_parameters");
     char place[512];
     snprintf(place, sizeof place, "%s: %s", where, has_published ? "rope_scaling" : "rope_parameters");
     return read_scaling(c, rope, config, place, err);
@@ -302,16 +338,17 @@ static json_t *rope_to_json(const dc_config *c)
 {
     const dc_rope_config *r = &c->rope;
     switch (r->type) {
-    case DC_ROPE_LINEAR: return json_pack("{s:s, s:s, s:f}", "type", "linear", "rope_type", "linear", "factor", r->factor);
+    case DC_ROPE_LINEAR: return json_pack("{s:s, s:f}", "rope_type", "linear", "factor", r->factor);
     case DC_ROPE_LLAMA3:
         return json_pack("{s:s, s:f, s:f, s:f, s:I}", "rope_type", "llama3", "factor", r->factor, "low_freq_factor",
-                         r->low_freq_factor, "high_freq_factor", r->high_freq_factor, "original_max_position_embeddings",
-                         (json_int_t)r->original_max_position);
+                         r->low_freq_factor, "high_freq_factor", r->high_freq_factor,
+                         "original_max_position_embeddings", (json_int_t)r->original_max_position);
     case DC_ROPE_FACTORS: {
         json_t *list = json_array();
         for (int64_t i = 0; i < c->n_rot / 2; i++) json_array_append_new(list, json_real((double)r->factors[i]));
         return json_pack("{s:s, s:f, s:I, s:O, s:o}", "rope_type", "longrope", "attention_factor", 1.0,
-                         "original_max_position_embeddings", (json_int_t)c->max_position, "short_factor", list, "long_factor", list);
+                         "original_max_position_embeddings", (json_int_t)c->max_position, "short_factor", list,
+                         "long_factor", list);
     }
     default: return json_null();
     }
@@ -347,18 +384,26 @@ static json_t *token_to_json(int32_t id) { return id < 0 ? json_null() : json_in
 json_t *dc_config_to_json(const dc_config *c)
 {
     const dc_family *f = c->family;
-    json_t *config = json_pack("{s:s, s:[s], s:f, s:o, s:s, s:s, s:b, s:f, s:o, s:o, s:f, s:b, s:f}", "model_type", f->hf_type,
-                               "architectures", f->hf_class, "rope_theta", c->rope.theta, "rope_scaling", rope_to_json(c),
-                               "torch_dtype", name_of_dtype(c->dtype), "hidden_act", name_of_act(c->act), "tie_word_embeddings",
-                               c->tied, "rms_norm_eps", plain(c->rms_eps), "bos_token_id", token_to_json(c->bos), "eos_token_id",
-                               token_to_json(c->eos), "attention_dropout", 0.0, "use_cache", 1, "initializer_range", 0.02);
+    json_t *config =
+        json_pack("{s:s, s:[s], s:f, s:o, s:s, s:s, s:b, s:f, s:o, s:o, s:f, s:b, s:f}", "model_type", f->hf_type,
+                  "architectures", f->hf_class, "rope_theta", c->rope.theta, "rope_scaling", rope_to_json(c),
+                  "torch_dtype", name_of_dtype(c->dtype), "hidden_act", name_of_act(c->act), "tie_word_embeddings",
+                  c->tied, "rms_norm_eps", plain(c->rms_eps), "bos_token_id", token_to_json(c->bos), "eos_token_id",
+                  token_to_json(c->eos), "attention_dropout", 0.0, "use_cache", 1, "initializer_range", 0.02);
     int failed = !config;
-    for (const dc_number_key *k = f->numbers; k->hf && !failed; k++)
+    for (const dc_number_key *k = f->numbers; k->hf && !failed; k++) {
+        /* Qwen2Config has no head_dim of its own, though its model obeys one. */
+        if (k->offset == offsetof(dc_config, D) && !k->fallback && c->D == c->C / c->H) continue;
         failed |= json_object_set_new(config, k->hf, json_integer(*(const int64_t *)((const char *)c + k->offset)));
-    const struct { const dc_switch_key *key; int on; } switches[] = {
+    }
+    const struct {
+        const dc_switch_key *key;
+        int on;
+    } switches[] = {
         {&f->qk_norm, c->qk_norm}, {&f->q_bias, c->q_bias}, {&f->o_bias, c->o_bias}, {&f->mlp_bias, c->mlp_bias}};
     for (size_t i = 0; i < sizeof switches / sizeof *switches && !failed; i++)
-        if (switches[i].key->key) failed |= json_object_set_new(config, switches[i].key->key, json_boolean(switches[i].on));
+        if (switches[i].key->key)
+            failed |= json_object_set_new(config, switches[i].key->key, json_boolean(switches[i].on));
     if (!failed) return config;
     json_decref(config);
     return NULL;

@@ -12,7 +12,10 @@
 
 dc_model_options dc_model_defaults(void) { return (dc_model_options){.check_finite = 1}; }
 
-int64_t dc_spec_count(const dc_tensor_spec *spec) { return spec->n_dims == 2 ? spec->shape[0] * spec->shape[1] : spec->shape[0]; }
+int64_t dc_spec_count(const dc_tensor_spec *spec)
+{
+    return spec->n_dims == 2 ? spec->shape[0] * spec->shape[1] : spec->shape[0];
+}
 
 /* ---- building ---- */
 
@@ -259,7 +262,8 @@ int64_t dc_model_parameters(const dc_model *m)
 int64_t dc_model_bytes(const dc_model *m)
 {
     int64_t n = 0;
-    for (size_t i = 0; i < m->n_weights; i++) n += dc_dtype_bytes(m->weights[i].data.type, dc_spec_count(&m->weights[i].spec));
+    for (size_t i = 0; i < m->n_weights; i++)
+        n += dc_dtype_bytes(m->weights[i].data.type, dc_spec_count(&m->weights[i].spec));
     return n;
 }
 

@@ -32,7 +32,8 @@ dc_source_tensor *dc_source_find(const dc_source *s, const char *name)
 static const char *shape_text(char *out, size_t room, int n_dims, const int64_t *shape)
 {
     size_t n = (size_t)snprintf(out, room, "[");
-    for (int d = 0; d < n_dims && n < room; d++) n += (size_t)snprintf(out + n, room - n, "%s%lld", d ? ", " : "", (long long)shape[d]);
+    for (int d = 0; d < n_dims && n < room; d++)
+        n += (size_t)snprintf(out + n, room - n, "%s%lld", d ? ", " : "", (long long)shape[d]);
     if (n < room) snprintf(out + n, room - n, "]");
     return out;
 }
@@ -60,8 +61,8 @@ static int claim(dc_source_tensor **out, const dc_source *s, const dc_tensor_spe
                        shape_text(found, sizeof found, t->n_dims, t->shape),
                        shape_text(expected, sizeof expected, spec->n_dims, spec->shape));
     if (!dc_row_reader(t->type, 0))
-        return dc_fail(err, DC_EUNKNOWN, "%s: tensor %s has type %s, which decant does not read; expected %s", t->file, name,
-                       dc_dtype_get(t->type)->name, dc_row_readable());
+        return dc_fail(err, DC_EUNKNOWN, "%s: tensor %s has type %s, which decant does not read; expected %s", t->file,
+                       name, dc_dtype_get(t->type)->name, dc_row_readable());
     t->claimed = 1;
     *out = t;
     return DC_OK;
@@ -82,8 +83,10 @@ static int check_tied_head(dc_source *s, const dc_tensor_spec *embed, dc_error *
     const dc_source_tensor *t = dc_source_find(s, embed->hf);
     if (!head || !s->config.tied) return DC_OK;
     if (head->type != t->type || !same_shape(head, embed) || memcmp(head->data, t->data, (size_t)t->bytes))
-        return dc_fail(err, DC_EMISMATCH, "%s: tensor lm_head.weight differs from %s although tie_word_embeddings is true; remove one, or "
-                       "set tie_word_embeddings to false", head->file, embed->hf);
+        return dc_fail(err, DC_EMISMATCH,
+                       "%s: tensor lm_head.weight differs from %s although tie_word_embeddings is true; remove one, or "
+                       "set tie_word_embeddings to false",
+                       head->file, embed->hf);
     head->claimed = 1;
     return DC_OK;
 }
@@ -97,22 +100,23 @@ static int check_unclaimed(const dc_source *s, dc_error *err)
         if (!n++) first = &s->tensors[i];
     }
     if (!n) return DC_OK;
-    return dc_fail(err, DC_EUNKNOWN, "%s: tensor %s is none that a model of type '%s' with this config has%s", first->file, first->name,
+    return dc_fail(err, DC_EUNKNOWN, "%s: tensor %s is none that a model of type '%s' with this config has%s",
+                   first->file, first->name,
                    s->is_gguf ? dc_family_gguf_arch(s->config.family) : dc_family_hf_type(s->config.family),
                    n > 1 ? " (nor are others)" : "");
 }
 
 /* ---- placing ---- */
 
-/* Rows [row, row + n) of a source in HF's order, either as stored or as float. */
+/* Rows of a source in HF's order, either as stored or as float. */
 typedef struct fill {
     const dc_source_tensor *t;
     const dc_tensor_spec *spec;
-    int64_t columns, row_bytes;  /* of a stored row */
-    int64_t out_bytes;           /* of a row that is made */
-    dc_row_read_fn *reader;      /* NULL: as stored */
+    int64_t columns, row_bytes; /* of a stored row */
+    int64_t out_bytes;          /* of a row that is made */
+    dc_row_read_fn *reader;     /* NULL: as stored */
     int permuted;
-    int64_t row;
+    int64_t row, n, task; /* rows [row, row + n) are made now, `task` of them at a time */
     uint8_t *out;
 } fill;
 
@@ -123,16 +127,22 @@ static int64_t stored_row(const dc_tensor_spec *spec, int64_t row)
     return row - r + 2 * (r % (D / 2)) + r / (D / 2);
 }
 
-static void fill_row(void *context, int64_t i)
+static void fill_row(const fill *f, int64_t i)
 {
-    const fill *f = context;
     const int64_t row = f->row + i;
     const uint8_t *from = f->t->data + (f->permuted ? stored_row(f->spec, row) : row) * f->row_bytes;
     if (f->reader) f->reader((float *)(void *)(f->out + i * f->out_bytes), from, f->columns);
     else memcpy(f->out + i * f->out_bytes, from, (size_t)f->row_bytes);
 }
 
-enum { FILL_BYTES = 1 << 22 };
+static void fill_task(void *context, int64_t i)
+{
+    const fill *f = context;
+    const int64_t end = (i + 1) * f->task < f->n ? (i + 1) * f->task : f->n;
+    for (int64_t k = i * f->task; k < end; k++) fill_row(f, k);
+}
+
+enum { FILL_BYTES = 1 << 22, TASK_BYTES = 1 << 16 }; /* of a chunk; of a thread's piece of it */
 
 /* Copies a matrix to the device memory `to`, chunk by chunk through host memory. */
 static int place_rows(dc_model *m, void *to, fill *f, dc_error *err)
@@ -141,13 +151,15 @@ static int place_rows(dc_model *m, void *to, fill *f, dc_error *err)
     int64_t chunk = FILL_BYTES / f->out_bytes;
     if (chunk < 1) chunk = 1;
     if (chunk > rows) chunk = rows;
+    f->task = f->out_bytes < TASK_BYTES ? TASK_BYTES / f->out_bytes : 1;
     int rc = DC_OK;
     f->out = dc_alloc_aligned((size_t)(chunk * f->out_bytes));
     if (!f->out) return dc_fail_memory(err, (unsigned long long)(chunk * f->out_bytes), "a chunk of weights");
     for (f->row = 0; f->row < rows; f->row += chunk) {
         const int64_t n = rows - f->row < chunk ? rows - f->row : chunk;
         DC_TRY(dc_stop_check("the loading of weights", err));
-        dc_pool_for(n, fill_row, f);
+        f->n = n;
+        dc_pool_for((n + f->task - 1) / f->task, fill_task, f);
         dc_dev_upload(m->dev, (uint8_t *)to + f->row * f->out_bytes, f->out, (size_t)(n * f->out_bytes));
         DC_TRY(dc_dev_sync(m->dev, err));
     }
@@ -180,7 +192,8 @@ static int place_matrix(dc_model *m, dc_weight *w, const dc_source *s, const dc_
 {
     const int permuted = s->is_gguf && w->spec.permute_heads > 0;
     const int64_t columns = w->spec.shape[1];
-    fill f = {.t = t, .spec = &w->spec, .columns = columns, .row_bytes = t->bytes / w->spec.shape[0], .permuted = permuted};
+    fill f = {
+        .t = t, .spec = &w->spec, .columns = columns, .row_bytes = t->bytes / w->spec.shape[0], .permuted = permuted};
     int rc;
     if (m->trainable) {
         rc = dc_weight_own(m, w, 1, err);
@@ -190,7 +203,8 @@ static int place_matrix(dc_model *m, dc_weight *w, const dc_source *s, const dc_
         return place_rows(m, w->owned, &f, err);
     }
     w->data.type = t->type;
-    if (!permuted && is_aligned(t->data, t->type)) return dc_model_import(m, &w->data.data, t->data, (size_t)t->bytes, w->spec.hf, err);
+    if (!permuted && is_aligned(t->data, t->type))
+        return dc_model_import(m, &w->data.data, t->data, (size_t)t->bytes, w->spec.hf, err);
     void *memory;
     rc = dc_model_alloc(m, &memory, (size_t)t->bytes, w->spec.hf, err);
     if (rc) return rc;
@@ -205,7 +219,8 @@ static int check_keep(const dc_model_options *o, int64_t L, const char *path, dc
 {
     for (size_t i = 0; i < o->n_keep; i++)
         if (o->keep_layers[i] < 0 || o->keep_layers[i] >= L || (i && o->keep_layers[i] <= o->keep_layers[i - 1]))
-            return dc_fail(err, DC_EUSAGE, "%s: the layers to keep must ascend within 0 to %lld; number %zu of the list is %lld", path,
+            return dc_fail(err, DC_EUSAGE,
+                           "%s: the layers to keep must ascend within 0 to %lld; number %zu of the list is %lld", path,
                            (long long)(L - 1), i + 1, (long long)o->keep_layers[i]);
     if (!o->n_keep) return dc_fail(err, DC_EUSAGE, "%s: the list of layers to keep is empty", path);
     return DC_OK;
@@ -228,7 +243,10 @@ static int64_t kept(const dc_model_options *o, int64_t layer)
     return -1;
 }
 
-typedef struct pair { const dc_source_tensor *t; dc_weight *w; } pair;
+typedef struct pair {
+    const dc_source_tensor *t;
+    dc_weight *w;
+} pair;
 
 /* Specs come in the same order for both configs, so the weights of the kept layers are met one after the other. */
 static int claim_all(pair **out, dc_source *s, dc_model *m, const dc_model_options *o, dc_error *err)
@@ -271,7 +289,8 @@ static int load(dc_model **out, dc_dev *dev, dc_source *s, const dc_model_option
         dc_weight *w = pairs[i].w;
         const dc_source_tensor *t = pairs[i].t;
         DC_TRY(dc_stop_check("the loading of weights", err));
-        if (o->check_finite) DC_TRY(dc_source_check_finite(t, w->spec.n_dims == 2 ? w->spec.shape[1] : w->spec.shape[0], err));
+        if (o->check_finite)
+            DC_TRY(dc_source_check_finite(t, w->spec.n_dims == 2 ? w->spec.shape[1] : w->spec.shape[0], err));
         if (w->spec.n_dims == 1) DC_TRY(place_vector(m, w, s, t, err));
         else DC_TRY(place_matrix(m, w, s, t, err));
     }

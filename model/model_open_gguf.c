@@ -25,7 +25,8 @@ int dc_source_open_gguf(dc_source *s, const char *path, dc_error *err)
     for (int64_t i = 0; i < n; i++) {
         const dc_gguf_tensor *t = dc_gguf_tensor_at(s->gguf, i);
         dc_source_tensor *out = &s->tensors[i];
-        *out = (dc_source_tensor){.name = t->name, .file = path, .type = t->type, .n_dims = t->n_dims, .bytes = t->bytes, .data = t->data};
+        *out = (dc_source_tensor){
+            .name = t->name, .file = path, .type = t->type, .n_dims = t->n_dims, .bytes = t->bytes, .data = t->data};
         for (int d = 0; d < t->n_dims; d++) out->shape[d] = t->ne[t->n_dims - 1 - d];
         /* The config has read it. */
         out->claimed = s->config.family->gguf_rope_freqs && !strcmp(t->name, "rope_freqs.weight");

@@ -30,12 +30,14 @@ int dc_source_open_hf(dc_source *s, const char *path, dc_error *err)
     for (int64_t i = 0; i < n; i++) {
         const dc_st_tensor *t = dc_st_at(s->st, i);
         dc_source_tensor *out = &s->tensors[i];
-        *out = (dc_source_tensor){.name = t->name, .file = t->file, .type = t->type, .n_dims = t->n_dims, .bytes = t->bytes, .data = t->data};
+        *out = (dc_source_tensor){
+            .name = t->name, .file = t->file, .type = t->type, .n_dims = t->n_dims, .bytes = t->bytes, .data = t->data};
         for (int d = 0; d < t->n_dims; d++) out->shape[d] = t->shape[d];
     }
     /* What the file holds counts, not what config.json says of it. */
     const dc_st_tensor *embed = dc_st_find(s->st, s->config.family->tensors[0].hf);
-    if (embed && (embed->type == DC_F32 || embed->type == DC_F16 || embed->type == DC_BF16)) s->config.dtype = embed->type;
+    if (embed && (embed->type == DC_F32 || embed->type == DC_F16 || embed->type == DC_BF16))
+        s->config.dtype = embed->type;
 done:
     return rc;
 }

@@ -60,9 +60,9 @@ static int check_chunk(const save *s, const dc_weight *w, int64_t n, int64_t row
     const double most = s->type == DC_F16 ? 65520.0 : s->type == DC_BF16 ? 0x1.ffp127 : (double)INFINITY;
     for (int64_t i = 0; i < n; i++)
         if (!(fabs((double)s->x[i]) < most))
-            return dc_fail(err, DC_ENUMERIC, "%s: tensor %s: the value %g in row %lld cannot be written as %s%s", s->dir, w->spec.hf,
-                           (double)s->x[i], (long long)(row + i / columns_of(w)), dc_dtype_get(s->type)->name,
-                           isfinite(s->x[i]) ? "; choose bfloat16 or float32" : "");
+            return dc_fail(err, DC_ENUMERIC, "%s: tensor %s: the value %g in row %lld cannot be written as %s%s",
+                           s->dir, w->spec.hf, (double)s->x[i], (long long)(row + i / columns_of(w)),
+                           dc_dtype_get(s->type)->name, isfinite(s->x[i]) ? "; choose bfloat16 or float32" : "");
     return DC_OK;
 }
 
@@ -129,8 +129,8 @@ static int write_index(const save *s, dc_error *err)
             return dc_fail_memory(err, 0, "the index of shards");
         }
     }
-    return save_json(json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->total, "weight_map", map), s->dir,
-                     "model.safetensors.index.json", err);
+    return save_json(json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)s->total, "weight_map", map),
+                     s->dir, "model.safetensors.index.json", err);
 }
 
 /* Weights of an earlier model would be read instead of, or with, the new ones. */
@@ -176,15 +176,16 @@ done:
     return rc;
 }
 
-int dc_model_save(const dc_model *m, const char *dir, dc_dtype type, int64_t shard_bytes, dc_rows_fn *rows, void *context,
-                  dc_error *err)
+int dc_model_save(const dc_model *m, const char *dir, dc_dtype type, int64_t shard_bytes, dc_rows_fn *rows,
+                  void *context, dc_error *err)
 {
     dc_config config = m->config;
     save s = {.m = m, .dir = dir, .type = type, .rows = rows, .context = context};
     int rc = DC_OK;
     if (type == DC_DTYPE_NONE) s.type = config.dtype == DC_F16 || config.dtype == DC_BF16 ? config.dtype : DC_F32;
     if (s.type != DC_F32 && s.type != DC_F16 && s.type != DC_BF16)
-        return dc_fail(err, DC_EUSAGE, "%s: an HF directory holds F32, F16 or BF16, not %s", dir, dc_dtype_get(s.type)->name);
+        return dc_fail(err, DC_EUSAGE, "%s: an HF directory holds F32, F16 or BF16, not %s", dir,
+                       dc_dtype_get(s.type)->name);
     config.dtype = s.type;
     s.write = dc_row_writer(s.type, m->files->features);
     DC_TRY(prepare(&s, shard_bytes, err));

@@ -58,7 +58,8 @@ done:
     return rc;
 }
 
-static int copy_weight(dc_model *to, dc_weight *w, const dc_model *from, const dc_weight *source, float *buffer, dc_error *err)
+static int copy_weight(dc_model *to, dc_weight *w, const dc_model *from, const dc_weight *source, float *buffer,
+                       dc_error *err)
 {
     const int64_t rows = w->spec.shape[0], columns = w->spec.n_dims == 2 ? w->spec.shape[1] : 1;
     const int64_t most = CHUNK / (int64_t)sizeof *buffer / columns, chunk = most < 1 ? 1 : most;

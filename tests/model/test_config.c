@@ -1,5 +1,5 @@
 /* tests/model/test_config.c -- config.json in its forms, GGUF keys, tensor lists, rotary frequencies; every refusal. */
-#include "tests/model/fixture.h"
+#include "tests/model/tiny_files.h"
 
 #include <math.h>
 
@@ -32,38 +32,48 @@ static void published_config_is_read(void **state)
 {
     (void)state;
     const dc_config c = good(
-        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 576, \"num_hidden_layers\": 30, "
+        "{\"architectures\": [\"LlamaForCausalLM\"], \"model_type\": \"llama\", \"hidden_size\": 576, "
+        "\"num_hidden_layers\": 30, "
         "\"num_attention_heads\": 9, \"num_key_value_heads\": 3, \"intermediate_size\": 1536, \"vocab_size\": 49152, "
         "\"max_position_embeddings\": 8192, \"rms_norm_eps\": 1e-05, \"rope_theta\": 100000, \"rope_scaling\": null, "
         "\"tie_word_embeddings\": true, \"torch_dtype\": \"bfloat16\", \"hidden_act\": \"silu\", \"bos_token_id\": 1, "
-        "\"eos_token_id\": [2, 0], \"pretraining_tp\": 1, \"use_cache\": true, \"attention_bias\": false, \"is_decoder\": false}");
+        "\"eos_token_id\": [2, 0], \"pretraining_tp\": 1, \"use_cache\": true, \"attention_bias\": false, "
+        "\"is_decoder\": false}");
     assert_string_equal(dc_family_hf_type(c.family), "llama");
     const int64_t sizes[] = {c.C, c.L, c.H, c.K, c.D, c.F, c.V, c.max_position, c.n_rot};
     const int64_t expected[] = {576, 30, 9, 3, 64, 1536, 49152, 8192, 64};
     assert_memory_equal(sizes, expected, sizeof sizes);
-    assert_true(c.rms_eps == 1e-5f && c.rope.theta == 100000 && c.rope.type == DC_ROPE_DEFAULT && c.attn_scale == 0.125f);
-    assert_true(c.tied && !c.q_bias && !c.o_bias && !c.mlp_bias && !c.qk_norm && c.dtype == DC_BF16 && c.act == DC_ACT_SILU);
-    assert_true(c.bos == 1 && c.eos == 2 && c.embed_scale == 1 && c.logit_scale == 1 && c.window == 0 && c.norm_offset == 0);
+    assert_true(c.rms_eps == 1e-5f && c.rope.theta == 100000 && c.rope.type == DC_ROPE_DEFAULT &&
+                c.attn_scale == 0.125f);
+    assert_true(c.tied && !c.q_bias && !c.o_bias && !c.mlp_bias && !c.qk_norm && c.dtype == DC_BF16 &&
+                c.act == DC_ACT_SILU);
+    assert_true(c.bos == 1 && c.eos == 2 && c.embed_scale == 1 && c.logit_scale == 1 && c.window == 0 &&
+                c.norm_offset == 0);
 }
 
 static void both_forms_say_the_same(void **state)
 {
     (void)state;
     static const char *const pairs[][2] = {
-        {"{\"model_type\": \"llama\", " FIXTURE_SIZES ", \"rope_theta\": 500000.0, \"torch_dtype\": \"float16\", \"rope_scaling\": "
+        {"{\"model_type\": \"llama\", " FIXTURE_SIZES
+         ", \"rope_theta\": 500000.0, \"torch_dtype\": \"float16\", \"rope_scaling\": "
          "{\"rope_type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
          "\"original_max_position_embeddings\": 64}}",
-         "{\"model_type\": \"llama\", " FIXTURE_SIZES ", \"dtype\": \"float16\", \"rope_parameters\": {\"rope_theta\": 500000.0, "
+         "{\"model_type\": \"llama\", " FIXTURE_SIZES
+         ", \"dtype\": \"float16\", \"rope_parameters\": {\"rope_theta\": 500000.0, "
          "\"rope_type\": \"llama3\", \"factor\": 32.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
          "\"original_max_position_embeddings\": 64}}"},
         {"{\"model_type\": \"llama\", " FIXTURE_SIZES ", \"rope_scaling\": {\"type\": \"linear\", \"factor\": 4}}",
-         "{\"model_type\": \"llama\", " FIXTURE_SIZES ", \"rope_parameters\": {\"rope_theta\": 10000.0, \"rope_type\": \"linear\", "
+         "{\"model_type\": \"llama\", " FIXTURE_SIZES
+         ", \"rope_parameters\": {\"rope_theta\": 10000.0, \"rope_type\": \"linear\", "
          "\"factor\": 4.0}}"},
         {"{\"model_type\": \"qwen2\", " FIXTURE_SIZES ", \"rope_theta\": 1000000.0, \"use_sliding_window\": false, "
          "\"sliding_window\": 32768, \"max_window_layers\": 2}",
-         "{\"model_type\": \"qwen2\", " FIXTURE_SIZES ", \"rope_parameters\": {\"rope_theta\": 1000000.0, \"rope_type\": "
+         "{\"model_type\": \"qwen2\", " FIXTURE_SIZES
+         ", \"rope_parameters\": {\"rope_theta\": 1000000.0, \"rope_type\": "
          "\"default\"}, \"layer_types\": [\"full_attention\", \"full_attention\", \"full_attention\"]}"},
-        {"{\"model_type\": \"qwen3\", " FIXTURE_SIZES ", \"head_dim\": 128}", "{\"model_type\": \"qwen3\", " FIXTURE_SIZES "}"},
+        {"{\"model_type\": \"qwen3\", " FIXTURE_SIZES ", \"head_dim\": 128}",
+         "{\"model_type\": \"qwen3\", " FIXTURE_SIZES "}"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         const dc_config a = good(pairs[i][0]), b = good(pairs[i][1]);
@@ -74,16 +84,20 @@ static void both_forms_say_the_same(void **state)
 static void families_differ_as_their_rows_say(void **state)
 {
     (void)state;
-    const dc_config llama = good(fixture_configs[1]), qwen2 = good(fixture_configs[2]), qwen3 = good(fixture_configs[3]);
+    const dc_config llama = good(fixture_configs[1]), qwen2 = good(fixture_configs[2]),
+                    qwen3 = good(fixture_configs[3]);
     assert_true(llama.q_bias && llama.o_bias && llama.mlp_bias && !llama.qk_norm && llama.D == 16 && !llama.tied);
     assert_true(qwen2.q_bias && !qwen2.o_bias && !qwen2.mlp_bias && !qwen2.qk_norm && qwen2.D == 8);
     assert_true(!qwen3.q_bias && !qwen3.o_bias && qwen3.qk_norm && qwen3.D == 16 && qwen3.tied);
     /* What stands in for an absent or null key: the class's default, or the number of heads. */
-    const dc_config absent = good("{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": 8, "
-                                  "\"intermediate_size\": 4, \"vocab_size\": 5}");
-    assert_true(absent.K == 8 && absent.D == 8 && absent.max_position == 2048 && absent.rms_eps == 1e-6f && absent.eos == -1);
-    const dc_config null = good("{\"model_type\": \"qwen2\", \"hidden_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": 4, "
-                                "\"num_key_value_heads\": null, \"intermediate_size\": 4, \"vocab_size\": 5}");
+    const dc_config absent =
+        good("{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": 8, "
+             "\"intermediate_size\": 4, \"vocab_size\": 5}");
+    assert_true(absent.K == 8 && absent.D == 8 && absent.max_position == 2048 && absent.rms_eps == 1e-6f &&
+                absent.eos == -1);
+    const dc_config null =
+        good("{\"model_type\": \"qwen2\", \"hidden_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": 4, "
+             "\"num_key_value_heads\": null, \"intermediate_size\": 4, \"vocab_size\": 5}");
     assert_true(null.K == 4 && null.max_position == 32768);
 }
 
@@ -92,50 +106,65 @@ static void every_bad_config_is_refused(void **state)
     (void)state;
 #define LLAMA(more) "{\"model_type\": \"llama\", " FIXTURE_SIZES more "}"
 #define QWEN2(more) "{\"model_type\": \"qwen2\", " FIXTURE_SIZES more "}"
-    static const struct { const char *text; int code; const char *message; } cases[] = {
+    static const struct {
+        const char *text;
+        int code;
+        const char *message;
+    } cases[] = {
         {"[]", DC_EFORMAT, "must hold an object"},
         {"{}", DC_EFORMAT, "'model_type' is missing"},
-        {"{\"model_type\": \"mamba\"}", DC_EUNKNOWN, "model_type 'mamba' is not supported; decant knows llama, qwen2, qwen3"},
+        {"{\"model_type\": \"mamba\"}", DC_EUNKNOWN,
+         "model_type 'mamba' is not supported; decant knows llama, qwen2, qwen3"},
         {"{\"model_type\": \"llama\"}", DC_EFORMAT, "'hidden_size' is missing"},
         {LLAMA(", \"head_dim\": \"8\""), DC_EFORMAT, "head_dim"},
         {LLAMA(", \"head_dim\": 0"), DC_EFORMAT, "'head_dim' is 0"},
         {LLAMA(", \"head_dim\": 7"), DC_EFORMAT, "7 of 7 columns"},
         {LLAMA(", \"head_dim\": 1024"), DC_EFORMAT, "1024 of 1024 columns"},
         {LLAMA(", \"partial_rotary_factor\": 0.5"), DC_EUNKNOWN, "'partial_rotary_factor'"},
-        {LLAMA(", \"quantization_config\": {\"quant_method\": \"bitsandbytes\"}"), DC_EUNKNOWN, "'quantization_config'"},
+        {LLAMA(", \"quantization_config\": {\"quant_method\": \"bitsandbytes\"}"), DC_EUNKNOWN,
+         "'quantization_config'"},
         {LLAMA(", \"num_local_experts\": 8"), DC_EUNKNOWN, "'num_local_experts'"},
         {LLAMA(", \"final_logit_softcapping\": 30.0"), DC_EUNKNOWN, "'final_logit_softcapping'"},
         {LLAMA(", \"logits_scaling\": 8"), DC_EUNKNOWN, "'logits_scaling'"},
         {LLAMA(", \"hidden_act\": \"relu\""), DC_EUNKNOWN, "hidden_act 'relu'"},
         {LLAMA(", \"torch_dtype\": \"float8_e4m3fn\""), DC_EUNKNOWN, "dtype 'float8_e4m3fn'"},
         {LLAMA(", \"eos_token_id\": \"</s>\""), DC_EFORMAT, "'eos_token_id'"},
+        {LLAMA(", \"bos_token_id\": -2"), DC_EFORMAT, "'bos_token_id'"},
         {LLAMA(", \"rope_scaling\": 2"), DC_EFORMAT, "rope_scaling must be an object"},
         {LLAMA(", \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}"), DC_EUNKNOWN, "rope type 'yarn'"},
         {LLAMA(", \"rope_scaling\": {\"type\": \"dynamic\", \"factor\": 4.0}"), DC_EUNKNOWN, "rope type 'dynamic'"},
         {LLAMA(", \"rope_scaling\": {\"type\": \"linear\"}"), DC_EFORMAT, "needs a factor"},
         {LLAMA(", \"rope_scaling\": {\"type\": \"linear\", \"factor\": -1}"), DC_EFORMAT, "factor is -1"},
         {LLAMA(", \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8}"), DC_EFORMAT, "low_freq_factor"},
-        {LLAMA(", \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, \"high_freq_factor\": 4}"), DC_EFORMAT,
-         "0 < low_freq_factor < high_freq_factor"},
+        {LLAMA(", \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 4, "
+               "\"high_freq_factor\": 4}"),
+         DC_EFORMAT, "0 < low_freq_factor < high_freq_factor"},
         {LLAMA(", \"rope_scaling\": {\"type\": \"default\", \"mrope_section\": [1, 2]}"), DC_EUNKNOWN, "mrope_section"},
-        {LLAMA(", \"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.25}"), DC_EUNKNOWN, "0.25"},
+        {LLAMA(", \"rope_parameters\": {\"rope_type\": \"default\", \"partial_rotary_factor\": 0.25}"), DC_EUNKNOWN,
+         "0.25"},
         {LLAMA(", \"rope_parameters\": {\"full_attention\": {\"rope_theta\": 1e4}}"), DC_EUNKNOWN, "full_attention"},
-        {LLAMA(", \"rope_parameters\": {\"rope_theta\": 5}, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}"), DC_EMISMATCH,
-         "differ"},
-        {LLAMA(", \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [2]}"), DC_EUNKNOWN, "longrope"},
-        {LLAMA(", \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [1], \"attention_factor\": 1}"),
+        {LLAMA(", \"rope_parameters\": {\"rope_theta\": 5}, \"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}"),
+         DC_EMISMATCH, "differ"},
+        {LLAMA(", \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [2]}"),
+         DC_EUNKNOWN, "longrope"},
+        {LLAMA(", \"rope_scaling\": {\"type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [1], "
+               "\"attention_factor\": 1}"),
          DC_EFORMAT, "expected 4"},
         {LLAMA(", \"rope_theta\": 0"), DC_EFORMAT, "theta is 0"},
-        {QWEN2(", \"use_sliding_window\": true, \"sliding_window\": 16, \"max_window_layers\": 1"), DC_EUNKNOWN, "use_sliding_window"},
+        {QWEN2(", \"use_sliding_window\": true, \"sliding_window\": 16, \"max_window_layers\": 1"), DC_EUNKNOWN,
+         "use_sliding_window"},
         {QWEN2(", \"layer_types\": [\"full_attention\", \"sliding_attention\", \"full_attention\"]"), DC_EUNKNOWN,
          "layer_types[1] is 'sliding_attention'"},
         {QWEN2(", \"layer_types\": [\"full_attention\"]"), DC_EFORMAT, "must list 3 layers"},
         {"{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": 8, "
-         "\"num_key_value_heads\": 3, \"intermediate_size\": 4, \"vocab_size\": 5}", DC_EFORMAT, "8 attention heads cannot share 3"},
+         "\"num_key_value_heads\": 3, \"intermediate_size\": 4, \"vocab_size\": 5}",
+         DC_EFORMAT, "8 attention heads cannot share 3"},
         {"{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 1000000, \"num_attention_heads\": 8, "
-         "\"intermediate_size\": 4, \"vocab_size\": 5}", DC_EFORMAT, "number of layers is 1000000"},
+         "\"intermediate_size\": 4, \"vocab_size\": 5}",
+         DC_EFORMAT, "number of layers is 1000000"},
         {"{\"model_type\": \"llama\", \"hidden_size\": 64, \"num_hidden_layers\": 1, \"num_attention_heads\": 8, "
-         "\"intermediate_size\": 4, \"vocab_size\": 99999999999}", DC_EFORMAT, "vocabulary size is 99999999999"},
+         "\"intermediate_size\": 4, \"vocab_size\": 99999999999}",
+         DC_EFORMAT, "vocabulary size is 99999999999"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         dc_error err = {0};
@@ -148,9 +177,11 @@ static void every_bad_config_is_refused(void **state)
 static void neutral_and_unknown_keys_are_taken(void **state)
 {
     (void)state;
-    good(LLAMA(", \"partial_rotary_factor\": 1.0, \"num_local_experts\": 0, \"final_logit_softcapping\": null, \"quantization_config\": "
-               "null, \"logits_scaling\": 1.0, \"pruned_heads\": {}, \"use_mrope\": false, \"some_key_of_tomorrow\": 3, "
-               "\"rope_scaling\": {\"rope_type\": \"default\", \"also_unknown\": 1}"));
+    good(
+        LLAMA(", \"partial_rotary_factor\": 1.0, \"num_local_experts\": 0, \"final_logit_softcapping\": null, "
+              "\"quantization_config\": "
+              "null, \"logits_scaling\": 1.0, \"pruned_heads\": {}, \"use_mrope\": false, \"some_key_of_tomorrow\": 3, "
+              "\"rope_scaling\": {\"rope_type\": \"default\", \"also_unknown\": 1}"));
     good(QWEN2(", \"use_sliding_window\": true, \"sliding_window\": 16, \"max_window_layers\": 3"));
 }
 
@@ -170,7 +201,8 @@ static void json_comes_back(void **state)
 
 /* ---- tensors ---- */
 
-static void assert_tensor(const dc_tensor_spec *s, const char *hf, const char *gguf, int n_dims, int64_t out, int64_t in, int64_t heads)
+static void assert_tensor(const dc_tensor_spec *s, const char *hf, const char *gguf, int n_dims, int64_t out,
+                          int64_t in, int64_t heads)
 {
     assert_string_equal(s->hf, hf);
     assert_string_equal(s->gguf, gguf);
@@ -236,7 +268,8 @@ static void frequencies_follow_the_formulas(void **state)
     dc_rope_frequencies(g, &llama3);
     assert_true(g[0] == f[0]);
     for (int i = 1; i < 3; i++) {
-        const double smooth = (64 * (double)f[i] / 6.283185307179586 - 1) / 3, want = (double)f[i] * ((1 - smooth) / 8 + smooth);
+        const double smooth = (64 * (double)f[i] / 6.283185307179586 - 1) / 3,
+                     want = (double)f[i] * ((1 - smooth) / 8 + smooth);
         assert_true(smooth > 0 && smooth < 1 && fabs((double)g[i] / want - 1) < 1e-6);
     }
     for (int i = 3; i < 8; i++) assert_true(g[i] == f[i] / 8);
@@ -279,8 +312,12 @@ static void rope_factors_are_recovered_or_kept(void **state)
 {
     (void)state;
     dc_model *m = fixture_model(LLAMA(", \"head_dim\": 64"));
-    m->config.rope = (dc_rope_config){.type = DC_ROPE_LLAMA3, .theta = 10000, .factor = 5, .low_freq_factor = 1,
-                                      .high_freq_factor = 6.5, .original_max_position = 777};
+    m->config.rope = (dc_rope_config){.type = DC_ROPE_LLAMA3,
+                                      .theta = 10000,
+                                      .factor = 5,
+                                      .low_freq_factor = 1,
+                                      .high_freq_factor = 6.5,
+                                      .original_max_position = 777};
     dc_config c = reread(m, NULL);
     assert_int_equal(c.rope.type, DC_ROPE_LLAMA3);
     assert_true(c.rope.factor == 5 && c.rope.low_freq_factor == 1 && c.rope.high_freq_factor == 6.5);
@@ -296,7 +333,8 @@ static void rope_factors_are_recovered_or_kept(void **state)
     dc_error err = {0};
     dc_config again;
     json_t *json = dc_config_to_json(&c);
-    assert_string_equal(json_string_value(json_object_get(json_object_get(json, "rope_scaling"), "rope_type")), "longrope");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(json, "rope_scaling"), "rope_type")),
+                        "longrope");
     OK(dc_config_from_json(&again, json, "again", &err), err);
     json_decref(json);
     assert_same_config(&c, &again);
@@ -306,9 +344,13 @@ static void rope_factors_are_recovered_or_kept(void **state)
 static void gguf_cannot_say_everything(void **state)
 {
     (void)state;
-    static const struct { const char *text, *message; } cases[] = {
+    static const struct {
+        const char *text, *message;
+    } cases[] = {
         {"{\"model_type\": \"qwen3\", " FIXTURE_SIZES ", \"attention_bias\": true}", "biases of q, k and v"},
-        {QWEN2(", \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, \"high_freq_factor\": 4}"), "llama3"},
+        {QWEN2(", \"rope_scaling\": {\"type\": \"llama3\", \"factor\": 8, \"low_freq_factor\": 1, "
+               "\"high_freq_factor\": 4}"),
+         "llama3"},
         {LLAMA(", \"hidden_act\": \"gelu\""), "silu"},
         {QWEN2(", \"head_dim\": 16"), "heads of 16 columns"},
     };
@@ -336,7 +378,8 @@ static void every_bad_gguf_is_refused(void **state)
 {
     (void)state;
     static const gguf_case cases[] = {
-        {"general.architecture", "mamba", 0, DC_EUNKNOWN, "architecture 'mamba' is not supported; decant knows llama, qwen2, qwen3"},
+        {"general.architecture", "mamba", 0, DC_EUNKNOWN,
+         "architecture 'mamba' is not supported; decant knows llama, qwen2, qwen3"},
         {"general.architecture", "", 0, DC_EFORMAT, "'general.architecture' is missing"},
         {"general.architecture", "qwen2", 0, DC_EFORMAT, "'qwen2.embedding_length' is missing"},
         {"general.type", "adapter", 0, DC_EMISMATCH, "type 'adapter', not a model"},

@@ -1,5 +1,5 @@
 /* tests/model/test_model_save.c -- HF directories written, hashes and copies. */
-#include "tests/model/fixture.h"
+#include "tests/model/tiny_files.h"
 
 #include <math.h>
 #include <signal.h>
@@ -91,7 +91,8 @@ static void shards_hold_at_most_their_size(void **state)
     assert_true(shards > 3);
     json_t *index = NULL;
     OK(dc_json_load(&index, temp_path("shards/model.safetensors.index.json"), &err), err);
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(index, "metadata"), "total_size")), dc_model_bytes(m));
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(index, "metadata"), "total_size")),
+                     dc_model_bytes(m));
     assert_int_equal(json_object_size(json_object_get(index, "weight_map")), m->n_weights);
     json_decref(index);
     dc_model *got = open_ok(temp_path("shards"));
@@ -144,14 +145,18 @@ static void a_quantized_model_becomes_f32(void **state)
 
 /* ---- rows by a callback ---- */
 
-typedef struct merge { const dc_model *m; float add; } merge;
+typedef struct merge {
+    const dc_model *m;
+    float add;
+} merge;
 
 static void merged_rows(void *context, const dc_weight *w, float *out, int64_t row, int64_t n)
 {
     const merge *g = context;
     dc_weight_rows(g->m, w, out, row, n);
     if (w->spec.role != DC_W_UP) return;
-    for (int64_t i = 0; i < n * spec_columns(&w->spec); i++) out[i] += g->add * (float)(row * spec_columns(&w->spec) + i);
+    for (int64_t i = 0; i < n * spec_columns(&w->spec); i++)
+        out[i] += g->add * (float)(row * spec_columns(&w->spec) + i);
 }
 
 static void a_callback_gives_other_rows(void **state)
@@ -273,23 +278,19 @@ static void copies_are_f32_of_chosen_layers(void **state)
     assert_same_weights(all, m, DC_Q8_0, DC_F32, NULL);
     assert_same_weights(some, m, DC_Q8_0, DC_F32, keep);
     dc_model *none = NULL;
-    assert_int_equal(dc_model_copy(&none, m, &(dc_model_options){.keep_layers = (int64_t[]){5}, .n_keep = 1}, &err), DC_EUSAGE);
+    assert_int_equal(dc_model_copy(&none, m, &(dc_model_options){.keep_layers = (int64_t[]){5}, .n_keep = 1}, &err),
+                     DC_EUSAGE);
     dc_model_free(all), dc_model_free(some), dc_model_free(m);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_saved_model_is_saved_alike),
-        cmocka_unit_test(tensors_stand_in_their_order),
-        cmocka_unit_test(shards_hold_at_most_their_size),
-        cmocka_unit_test(earlier_weights_are_removed),
-        cmocka_unit_test(a_quantized_model_becomes_f32),
-        cmocka_unit_test(a_callback_gives_other_rows),
-        cmocka_unit_test(what_cannot_be_written_is_refused),
-        cmocka_unit_test(failing_allocations_are_survived),
-        cmocka_unit_test(a_hash_sees_every_change),
-        cmocka_unit_test(copies_are_f32_of_chosen_layers),
+        cmocka_unit_test(a_saved_model_is_saved_alike),      cmocka_unit_test(tensors_stand_in_their_order),
+        cmocka_unit_test(shards_hold_at_most_their_size),    cmocka_unit_test(earlier_weights_are_removed),
+        cmocka_unit_test(a_quantized_model_becomes_f32),     cmocka_unit_test(a_callback_gives_other_rows),
+        cmocka_unit_test(what_cannot_be_written_is_refused), cmocka_unit_test(failing_allocations_are_survived),
+        cmocka_unit_test(a_hash_sees_every_change),          cmocka_unit_test(copies_are_f32_of_chosen_layers),
     };
     dc_log_set_level(DC_LOG_ERROR);
     return cmocka_run_group_tests(tests, fixture_setup, fixture_teardown);

@@ -1,6 +1,6 @@
-/* tests/model/fixture.h -- tiny models of each family with random weights, as HF directories and as GGUF files. */
-#ifndef DC_TESTS_MODEL_FIXTURE_H
-#define DC_TESTS_MODEL_FIXTURE_H
+/* tests/model/tiny_files.h -- tiny models of each family with random weights, as HF directories and as GGUF files. */
+#ifndef DC_TESTS_MODEL_TINY_FILES_H
+#define DC_TESTS_MODEL_TINY_FILES_H
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,8 @@
 
 static const char *const fixture_configs[] = {
     "{\"model_type\": \"llama\", " FIXTURE_SIZES ", \"tie_word_embeddings\": true}",
-    "{\"model_type\": \"llama\", " FIXTURE_SIZES ", \"attention_bias\": true, \"mlp_bias\": true, \"head_dim\": 16, \"rope_scaling\": "
+    "{\"model_type\": \"llama\", " FIXTURE_SIZES
+    ", \"attention_bias\": true, \"mlp_bias\": true, \"head_dim\": 16, \"rope_scaling\": "
     "{\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\": 1.0, \"high_freq_factor\": 4.0, "
     "\"original_max_position_embeddings\": 64}}",
     "{\"model_type\": \"qwen2\", " FIXTURE_SIZES ", \"rope_theta\": 1000000.0}",
@@ -74,7 +75,8 @@ static inline dc_model *fixture_model(const char *text)
     OK(dc_model_init(&m, fixture_dev, &config, 7, &err), err);
     for (size_t i = 0; i < m->n_weights; i++) {
         const dc_tensor_spec *s = &m->weights[i].spec;
-        dc_rng_uniform(m->weights[i].owned, s->shape[0] * (s->n_dims == 2 ? s->shape[1] : 1), -1, 1, 11, DC_RNG_TEST, (uint32_t)i);
+        dc_rng_uniform(m->weights[i].owned, s->shape[0] * (s->n_dims == 2 ? s->shape[1] : 1), -1, 1, 11, DC_RNG_TEST,
+                       (uint32_t)i);
     }
     return m;
 }
@@ -97,8 +99,10 @@ static inline void put_gguf_data(dc_gguf_writer *w, const dc_model *m, const dc_
     const dc_tensor_spec *s = &weight->spec;
     const int64_t columns = spec_columns(s);
     const int llama = !strcmp(dc_family_gguf_arch(m->config.family), "llama");
-    const int64_t heads = !llama ? 0 : s->role == DC_W_Q || s->role == DC_W_Q_BIAS ? m->config.H
-                        : s->role == DC_W_K || s->role == DC_W_K_BIAS ? m->config.K : 0;
+    const int64_t heads = !llama                                        ? 0
+                          : s->role == DC_W_Q || s->role == DC_W_Q_BIAS ? m->config.H
+                          : s->role == DC_W_K || s->role == DC_W_K_BIAS ? m->config.K
+                                                                        : 0;
     dc_error err = {0};
     float x[FIXTURE_ROW];
     uint8_t bytes[FIXTURE_ROW * sizeof(float)];
@@ -144,7 +148,8 @@ static inline void through_type(float *x, dc_dtype type, int64_t n)
 }
 
 /* Is every weight of `got` the one of `want` that layer `keep[layer]` has (NULL: the same layer), matrices as `type` leaves them? */
-static inline void assert_same_weights(const dc_model *got, const dc_model *want, dc_dtype type, dc_dtype vectors, const int64_t *keep)
+static inline void assert_same_weights(const dc_model *got, const dc_model *want, dc_dtype type, dc_dtype vectors,
+                                       const int64_t *keep)
 {
     for (size_t i = 0; i < got->n_weights; i++) {
         const dc_weight *g = &got->weights[i];

@@ -1,0 +1,65 @@
+/* cli/open.c */
+#include "cli/open.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/json.h"
+
+int dc_opened_model(dc_opened *o, const dc_cli *cli, int with_tokenizer, dc_error *err)
+{
+    int rc = DC_OK;
+    const char *path, *adapter = dc_cli_get(cli, "--adapter");
+    const dc_model_options options = dc_model_defaults();
+    const dc_dev_options device = dc_dev_defaults();
+    *o = (dc_opened){.adapter = -1};
+    DC_TRY(dc_cli_need(&path, cli, "--model", err));
+    DC_TRY(dc_dev_open(&o->dev, &device, err));
+    DC_TRY(dc_model_open(&o->model, o->dev, path, &options, err));
+    if (adapter) {
+        DC_TRY(dc_lora_open(&o->lora, o->model, 0, adapter, 0, err));
+        o->adapter = 0;
+    }
+    if (with_tokenizer) DC_TRY(dc_tokenizer_open(&o->tokenizer, path, err));
+done:
+    if (rc != DC_OK) dc_opened_release(o);
+    return rc;
+}
+
+void dc_opened_release(dc_opened *o)
+{
+    dc_tokenizer_free(o->tokenizer);
+    dc_lora_free(o->lora);
+    dc_model_free(o->model);
+    dc_dev_close(o->dev);
+    *o = (dc_opened){.adapter = -1};
+}
+
+int dc_read_ids(dc_ids *out, const char *path, dc_error *err)
+{
+    json_t *json = NULL;
+    int rc = dc_json_load(&json, path, err);
+    if (rc != DC_OK) return rc;
+    const json_t *list = json_is_object(json) ? json_object_get(json, "ids") : json;
+    if (!json_is_array(list) || !json_array_size(list)) rc = dc_fail(err, DC_EFORMAT, "%s: a list of token ids was expected", path);
+    for (size_t i = 0; rc == DC_OK && i < json_array_size(list); i++) {
+        const json_t *id = json_array_get(list, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+            rc = dc_fail(err, DC_EFORMAT, "%s: item %zu is no token id", path, i);
+        else
+            dc_ids_push(out, (int32_t)json_integer_value(id));
+    }
+    if (rc == DC_OK && out->failed) rc = dc_fail_memory(err, out->n * sizeof(int32_t), "token ids");
+    json_decref(json);
+    return rc;
+}
+
+int dc_print_json(json_t *value, dc_error *err)
+{
+    char *text = value ? json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+    const int rc = text ? DC_OK : dc_fail_memory(err, 0, "the result");
+    if (text) puts(text);
+    free(text);
+    json_decref(value);
+    return rc;
+}

@@ -1,0 +1,35 @@
+/* cli/open.h -- the model that flags name: --model, --adapter and, for some commands, --device. */
+#ifndef DC_CLI_OPEN_H
+#define DC_CLI_OPEN_H
+
+#include <jansson.h>
+
+#include "cli/command.h"
+#include "data/tokenizer.h"
+#include "lora/adapter.h"
+#include "model/model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dc_opened {
+    dc_dev *dev;
+    dc_model *model;
+    dc_lora *lora;      /* NULL without --adapter; slot 0 */
+    int adapter;        /* for runs: 0, or -1 */
+    dc_tokenizer *tokenizer; /* when asked for */
+} dc_opened;
+
+int dc_opened_model(dc_opened *o, const dc_cli *cli, int with_tokenizer, dc_error *err);
+void dc_opened_release(dc_opened *o); /* twice is safe */
+
+/* A list of ids from a JSON file, as the caller's dc_ids. */
+int dc_read_ids(dc_ids *out, const char *path, dc_error *err);
+/* One JSON value on stdout, with a newline; takes the reference. */
+int dc_print_json(json_t *value, dc_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
