@@ -64,21 +64,24 @@ int dc_stage_end(dc_stage *stage, const dc_session *s, dc_hash output, dc_error 
 {
     int rc = DC_OK;
     char *summary = stage_file(s, stage->folder, "summary.json", err), *times = stage_file(s, stage->folder, "times.json", err);
+    char *folder = dc_session_path(s, stage->folder, err);
     json_object_set_new(stage->summary, "version", json_integer(SUMMARY_VERSION));
     json_object_set_new(stage->summary, "stage", json_string(stage->name));
     json_object_set_new(stage->summary, "key", json_string(stage->key.hex));
     json_object_set_new(stage->summary, "output", json_string(output.hex));
     json_object_set_new(stage->times, "seconds", json_real(dc_now() - stage->began));
     json_object_set_new(stage->times, "peak_memory", json_integer((json_int_t)dc_peak_rss()));
-    if (!summary || !times) {
+    if (!summary || !times || !folder) {
         rc = DC_ENOMEM;
         goto done;
     }
+    DC_TRY(dc_mkdirs(folder, err));
     DC_TRY(dc_json_save(stage->times, times, err));
     DC_TRY(dc_json_save(stage->summary, summary, err));
 done:
     dc_free(summary);
     dc_free(times);
+    dc_free(folder);
     return rc;
 }
 

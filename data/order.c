@@ -28,6 +28,7 @@ struct dc_loader {
     run *runs;
     size_t n_runs;
     int64_t shown;      /* documents an epoch shows */
+    int64_t times;      /* how often it shows one at most */
     dc_position at;
     /* the packed window that is loaded */
     int64_t epoch, window; /* -1: none */
@@ -59,9 +60,13 @@ static int find_runs(dc_loader *l, dc_error *err)
         run *r = &l->runs[i];
         const uint32_t source = dc_set_doc_source(l->set, r->first);
         const double weight = l->o.weights && source < l->o.n_weights ? l->o.weights[source] : 1;
+        if (!(weight >= 0 && weight <= 1e6))
+            return dc_fail(err, DC_EUSAGE, "source %u of the data has weight %g; 0 to 1e6 is possible", (unsigned)source, weight);
         r->before = l->shown;
         r->shown = (int64_t)llround((double)r->n * weight);
         l->shown += r->shown;
+        const int64_t times = (r->shown + r->n - 1) / r->n;
+        l->times = times > l->times ? times : l->times;
     }
     return DC_OK;
 }
@@ -79,10 +84,12 @@ static int64_t document_at(const dc_loader *l, int64_t epoch, int64_t i)
             high = middle - 1;
     }
     const run *r = &l->runs[low];
-    const int64_t j = (v - r->before) % r->n, round = (v - r->before) / r->n;
-    /* A round that shows only a part of the run takes another part each epoch. */
-    const int partial = (round + 1) * r->n > r->shown;
-    return r->first + (partial ? (int64_t)dc_permute((uint64_t)j, (uint64_t)r->n, l->o.seed ^ low, (uint64_t)epoch) : j);
+    const int64_t j = (v - r->before) % r->n, round = (v - r->before) / r->n, part = r->shown % r->n;
+    if ((round + 1) * r->n <= r->shown) return r->first + j;
+    /* The last round shows only `part` documents of the run: each epoch the next ones along a circle on which all of them stand, so that none
+     * comes a second time before all others came. */
+    const int64_t place = (epoch % r->n * part + j) % r->n;
+    return r->first + (l->o.shuffle ? (int64_t)dc_permute((uint64_t)place, (uint64_t)r->n, l->o.seed, UINT64_MAX - low) : place);
 }
 
 static int longest_first(const void *a, const void *b)
@@ -195,6 +202,7 @@ static int put_document(dc_loader *l, int64_t doc, dc_error *err)
 
 int dc_loader_next(dc_loader *l, dc_packed *out, int *epoch_ended, dc_error *err)
 {
+    const dc_position before = l->at;
     int ended = 0;
     for (int64_t i = 0; i < l->o.rank; i++) ended |= advance(l);
     load_window(l);
@@ -203,7 +211,10 @@ int dc_loader_next(dc_loader *l, dc_packed *out, int *epoch_ended, dc_error *err
     for (int64_t b = l->at.bin; b < last; b++)
         for (int64_t i = 0; i < l->bins[b].n; i++) {
             const int rc = put_document(l, l->items[l->bins[b].first + i].doc, err);
-            if (rc != DC_OK) return rc;
+            if (rc != DC_OK) {
+                l->at = before;
+                return rc;
+            }
         }
     for (int64_t i = l->o.rank; i < l->o.ranks; i++) ended |= advance(l);
     if (epoch_ended) *epoch_ended = ended;
@@ -212,7 +223,19 @@ int dc_loader_next(dc_loader *l, dc_packed *out, int *epoch_ended, dc_error *err
 }
 
 dc_position dc_loader_position(const dc_loader *l) { return l->at; }
-void dc_loader_seek(dc_loader *l, dc_position position) { l->at = position; }
+
+void dc_loader_seek(dc_loader *l, dc_position position)
+{
+    const int possible = position.epoch >= 0 && position.window >= 0 && position.bin >= 0;
+    l->at = possible ? position : (dc_position){0};
+    if (l->at.window < n_windows(l)) {
+        load_window(l);
+        if (l->at.bin < l->n_bins) return;
+        l->at.bin = 0;
+        if (++l->at.window < n_windows(l)) return;
+    }
+    l->at = (dc_position){.epoch = l->at.epoch + 1};
+}
 
 int64_t dc_loader_epoch_batches(dc_loader *l)
 {
@@ -232,14 +255,14 @@ static int greatest_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* The sum of the k greatest of the set's lengths or trained counts. */
-static int64_t sum_of_greatest(const dc_set *set, int64_t (*value)(const dc_set *, int64_t), int64_t k, int64_t *work)
+/* The sum of the k greatest of the set's lengths or trained counts, when each document may stand in a micro-batch `times` times. */
+static int64_t sum_of_greatest(const dc_set *set, int64_t (*value)(const dc_set *, int64_t), int64_t k, int64_t times, int64_t *work)
 {
     const int64_t n = dc_set_docs(set);
     int64_t sum = 0;
     for (int64_t d = 0; d < n; d++) work[d] = value(set, d);
     qsort(work, (size_t)n, sizeof *work, greatest_first);
-    for (int64_t i = 0; i < k; i++) sum += i < n ? work[i] : work[0]; /* a weight above 1 may show the longest twice */
+    for (int64_t i = 0; i < k && i / times < n; i++) sum += work[i / times];
     return sum;
 }
 
@@ -249,26 +272,30 @@ static int find_bounds(dc_loader *l, dc_error *err)
     int64_t *work = dc_malloc((size_t)n * sizeof *work), shortest = INT64_MAX;
     if (!work) return dc_fail_memory(err, (size_t)n * sizeof *work, "the order of data");
     for (int64_t d = 0; d < n; d++) shortest = dc_set_doc_length(l->set, d) < shortest ? dc_set_doc_length(l->set, d) : shortest;
-    l->max_B = l->o.batch_size;
-    if (l->o.packing) l->max_B *= l->o.max_length / (shortest > 0 ? shortest : 1);
-    if (l->max_B > l->o.window && l->o.packing) l->max_B = l->o.window; /* a micro-batch stays within its window */
-    if (l->max_B > l->shown) l->max_B = l->shown;
-    l->max_T = sum_of_greatest(l->set, dc_set_doc_length, l->max_B, work);
-    l->max_M = sum_of_greatest(l->set, dc_set_doc_trained, l->max_B, work);
-    if (l->o.packing && l->max_T > l->o.batch_size * l->o.max_length) l->max_T = l->o.batch_size * l->o.max_length;
+    const int64_t documents = l->o.packing ? l->o.max_length / shortest : 1; /* of a sequence at most */
+    l->max_B = l->o.window; /* a micro-batch stays within its window, which is not larger than the epoch */
+    if (documents <= l->max_B / l->o.batch_size) l->max_B = documents * l->o.batch_size;
+    l->max_T = sum_of_greatest(l->set, dc_set_doc_length, l->max_B, l->times, work);
+    l->max_M = sum_of_greatest(l->set, dc_set_doc_trained, l->max_B, l->times, work);
+    if (l->o.packing && l->max_T / l->o.max_length >= l->o.batch_size) l->max_T = l->o.batch_size * l->o.max_length;
     if (l->max_M > l->max_T) l->max_M = l->max_T;
     dc_free(work);
-    return DC_OK;
+    if (l->max_T <= INT32_MAX) return DC_OK;
+    return dc_fail(err, DC_ENOMEM, "a micro-batch of %lld sequences may have %lld tokens: lower train.per_device_train_batch_size",
+                   (long long)l->o.batch_size, (long long)l->max_T);
 }
 
 static int allocate(dc_loader *l, dc_error *err)
 {
     int64_t longest = 0;
+    for (int64_t d = 0; d < dc_set_docs(l->set); d++)
+        longest = dc_set_doc_length(l->set, d) > longest ? dc_set_doc_length(l->set, d) : longest;
+    if (l->o.packing && longest > l->o.max_length)
+        return dc_fail(err, DC_EMISMATCH, "a document of the set has %lld tokens, a packed sequence only %lld: run `decant prepare` with this max_length",
+                       (long long)longest, (long long)l->o.max_length);
     const int rc = find_bounds(l, err);
     if (rc != DC_OK) return rc;
     const int64_t T = l->max_T, B = l->max_B, M = l->max_M;
-    for (int64_t d = 0; d < dc_set_docs(l->set); d++)
-        longest = dc_set_doc_length(l->set, d) > longest ? dc_set_doc_length(l->set, d) : longest;
     const size_t W = (size_t)l->o.window;
     l->items = dc_malloc(W * sizeof *l->items), l->bins = dc_malloc(W * sizeof *l->bins), l->bin_of = dc_malloc(W * sizeof *l->bin_of);
     l->ids = dc_malloc((size_t)T * 4), l->pos = dc_malloc((size_t)T * 4), l->mask = dc_malloc((size_t)longest);
@@ -292,6 +319,7 @@ int dc_loader_new(dc_loader **out, dc_set *set, const dc_loader_options *options
     if (!l->o.ranks) l->o.ranks = 1;
     DC_ASSERT(l->o.batch_size > 0 && l->o.rank >= 0 && l->o.rank < l->o.ranks);
     DC_TRY(find_runs(l, err));
+    l->o.weights = NULL; /* the caller's */
     if (l->shown < 1) {
         rc = dc_fail(err, DC_EMISMATCH, "the set has no documents to show; look at the rejects file and the weights of its sources");
         goto done;

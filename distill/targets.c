@@ -109,17 +109,18 @@ static void sample(dc_row_targets *out, dc_target_scratch *s, double total, cons
             sum += (double)s->e[i];
             int64_t count = 0;
             while (k < N && s->draws[k] < sum) count++, k++;
-            if (count) out->ids[out->n] = (int32_t)i, out->p[out->n++] = (float)count / (float)N;
+            if (count) out->ids[out->n] = (int32_t)i, out->p[out->n++] = (float)count;
         }
         /* A draw between this block's float sum and its double sum belongs to the block's last entry; one behind the end as well. */
         int64_t count = 0;
         while (k < N && last >= 0 && (s->draws[k] < before + s->blocks[b] || b + 1 == n_blocks)) count++, k++;
         if (count && out->n && out->ids[out->n - 1] == last)
-            out->p[out->n - 1] += (float)count / (float)N;
+            out->p[out->n - 1] += (float)count;
         else if (count)
-            out->ids[out->n] = (int32_t)last, out->p[out->n++] = (float)count / (float)N;
+            out->ids[out->n] = (int32_t)last, out->p[out->n++] = (float)count;
         if (b + 1 < n_blocks) before += s->blocks[b++];
     }
+    for (int64_t i = 0; i < out->n; i++) out->p[i] /= (float)N; /* once: the store must give back the same bits */
 }
 
 /* Sinks entry i of a heap whose root is the least (logit, then highest id): what is thrown out first. */
@@ -171,6 +172,9 @@ int dc_row_targets_make(dc_row_targets *out, dc_target_scratch *s, const float *
 {
     const double t = info->temperature;
     float top = logits[0], worst = 0;
+    if (label < 0 || label >= s->V)
+        return dc_fail(err, DC_EMISMATCH, "document %lld, loss row %lld: the label is token %d, the teacher's vocabulary has %lld", (long long)doc,
+                       (long long)row, (int)label, (long long)s->V);
     for (int64_t v = 0; v < s->V; v++) {
         top = logits[v] > top ? logits[v] : top;
         worst += logits[v] * 0; /* NaN as soon as one is not finite */

@@ -14,8 +14,8 @@ static double allowed(dc_dtype type)
     case DC_F32: return 0;
     case DC_F16: return 0x1p-11 * 1.01;
     case DC_BF16: return 0x1p-8 * 1.01;
-    case DC_Q8_0: return 0.5 / 127 * 1.02;
-    default: return 1.0 / 8 * 1.02;
+    case DC_Q8_0: return (0.5 / 127 + 0x1p-11) * 1.01; /* the second part: the scale is a half */
+    default: return (1.0 / 8 + 0x1p-11) * 1.01;
     }
 }
 

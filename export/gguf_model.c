@@ -68,6 +68,7 @@ int64_t dc_export_rows(const dc_tensor_spec *spec)
 void dc_export_read(const dc_model *m, const dc_export_options *o, const dc_weight *w, float *out, float *work, int64_t row, int64_t n)
 {
     float *to = w->spec.permute_heads ? work : out;
+    if (w->spec.n_dims < 2) row = 0, n = w->spec.shape[0]; /* a row of a 1-D weight is one element */
     if (o->rows)
         o->rows(o->rows_context, w, to, row, n);
     else
