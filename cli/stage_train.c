@@ -219,8 +219,8 @@ static void name_run(char folder[64], char name[32], int64_t repeat, int control
 {
     char seed[32] = "";
     if (repeat) snprintf(seed, sizeof seed, "/seed-%lld", (long long)repeat);
-    snprintf(folder, 64, "train%s%s", seed, control ? "/control" : "");
-    snprintf(name, 32, repeat ? "%s-%lld" : "%s", control ? "control" : "train", (long long)repeat);
+    snprintf(folder, FOLDER, "train%s%s", seed, control ? "/control" : "");
+    snprintf(name, NAME, repeat ? "%s-%lld" : "%s", control ? "control" : "train", (long long)repeat);
 }
 
 static void tell(const char *name, const dc_train_result *result, const student *k, json_t *summary, json_t *times)
@@ -243,7 +243,7 @@ static int run(const dc_session *s, int64_t repeat, int control, dc_stage *stage
     int rc = DC_OK;
     student k = {0};
     dc_train_result result;
-    char folder[64], name[32];
+    char folder[FOLDER], name[NAME];
     name_run(folder, name, repeat, control);
     char *dir = dc_session_path(s, folder, err);
     if (!dir) return DC_ENOMEM;
