@@ -214,13 +214,16 @@ static void say_plan(const student *k, const char *stage)
 
 static double or_zero(double x) { return x == x ? x : 0; }
 
+enum { FOLDER = 96, NAME = 48 };
+
 /* Folder and name of a run: train, train/control, train/seed-1, train/seed-1/control. */
-static void name_run(char folder[64], char name[32], int64_t repeat, int control)
+static void name_run(char folder[FOLDER], char name[NAME], int64_t repeat, int control)
 {
     char seed[32] = "";
     if (repeat) snprintf(seed, sizeof seed, "/seed-%lld", (long long)repeat);
     snprintf(folder, FOLDER, "train%s%s", seed, control ? "/control" : "");
-    snprintf(name, NAME, repeat ? "%s-%lld" : "%s", control ? "control" : "train", (long long)repeat);
+    snprintf(name, NAME, "%s", control ? "control" : "train");
+    if (repeat) snprintf(name, NAME, "%s-%lld", control ? "control" : "train", (long long)repeat);
 }
 
 static void tell(const char *name, const dc_train_result *result, const student *k, json_t *summary, json_t *times)
