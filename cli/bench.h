@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdint.h>
 
-#include "cli/peak.h"
+#include "kernels/peak.h"
 #include "kernels/dev.h"
 
 #ifdef __cplusplus

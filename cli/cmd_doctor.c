@@ -15,7 +15,7 @@
 #include <zstd.h>
 
 #include "cli/open.h"
-#include "cli/peak.h"
+#include "kernels/peak.h"
 #include "core/file.h"
 #include "core/pool.h"
 #include "kernels/cpu.h"

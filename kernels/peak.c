@@ -1,5 +1,5 @@
-/* cli/peak.c */
-#include "cli/peak.h"
+/* kernels/peak.c -- registers kept busy, and memory read, by all threads. */
+#include "kernels/peak.h"
 
 #include <stdint.h>
 
