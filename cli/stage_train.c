@@ -176,7 +176,7 @@ done:
 static int save_student(const student *k, const dc_session *s, const char *folder, dc_error *err)
 {
     int rc = DC_OK;
-    char below[96];
+    char below[160];
     dc_tokenizer *t = NULL;
     dc_str staging = {0};
     snprintf(below, sizeof below, "%s/%s", folder, k->lora ? "adapter" : "model");
