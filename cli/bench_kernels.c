@@ -199,7 +199,7 @@ static int bench_losses(dc_bench *b, const room *r, dc_error *err)
     char name[64];
     targets t = {0};
     DC_TRY(targets_new(&t, LOSS_BYTES / 4 / V, err));
-    dc_bench_group(b, "loss and its gradient, 16 MB of logits");
+    dc_bench_group(b, "loss and its gradient, 16 MB (caches hold it)");
     for (size_t i = 0; i < 2; i++) {
         const int64_t vocabulary = vocabularies[i], M = LOSS_BYTES / 4 / vocabulary;
         losses l = {.dev = b->dev, .logits = r->a, .loss = {.M = M, .V = vocabulary, .ld = vocabulary, .labels = t.labels, .w_ce = t.weight,

@@ -1,10 +1,11 @@
 /* cli/cmd_bench.c -- kernels and a whole training step on this machine, beside their measured ceilings. */
 #include <stdio.h>
-#include <string.h>
+#include <stdlib.h>
 
 #include "cli/bench.h"
 #include "cli/open.h"
 #include "core/log.h"
+#include "core/pool.h"
 
 void dc_bench_group(dc_bench *b, const char *group)
 {
@@ -36,10 +37,8 @@ static void print_row(const dc_bench *b, const char *name, double seconds, doubl
     else
         snprintf(time, sizeof time, "%.3f s", seconds);
     printf("  %-44s %10s", name, time);
-    if (flops > 0)
-        printf(" %9.1f %6.0f %%", flops / seconds / 1e9, 100 * flops / seconds / b->peak.flops);
-    else
-        printf(" %9s %8s", "", "");
+    if (flops > 0) printf(" %9.1f %6.0f %%", flops / seconds / 1e9, 100 * flops / seconds / b->peak.flops);
+    if (flops <= 0 && bytes > 0) printf(" %9s %8s", "", "");
     if (bytes > 0) printf(" %8.1f %6.0f %%", bytes / seconds / 1e9, b->peak.read_bytes > 0 ? 100 * bytes / seconds / b->peak.read_bytes : 0.0);
     putchar('\n');
     fflush(stdout);
@@ -60,6 +59,13 @@ void dc_bench_row(dc_bench *b, const char *name, double seconds, double flops, d
     if (!b->json) print_row(b, name, seconds, flops, bytes);
 }
 
+static void warn_if_busy(void)
+{
+    double load;
+    if (getloadavg(&load, 1) == 1 && load > dc_pool_threads())
+        dc_log(DC_LOG_WARN, "the machine is busy (load %.1f on %d threads): the figures are lower than they should be", load, dc_pool_threads());
+}
+
 static int run(dc_cli *cli, dc_error *err)
 {
     int rc = DC_OK;
@@ -72,6 +78,7 @@ static int run(dc_cli *cli, dc_error *err)
     if (!cli->json)
         printf("decant %s · %s\nceilings, measured: %.0f GFLOP/s fp32 on %s registers, %.1f GB/s read from memory\n", DC_VERSION,
                dc_dev_describe(b.dev), b.peak.flops / 1e9, b.peak.registers, b.peak.read_bytes / 1e9);
+    warn_if_busy();
     DC_TRY(dc_bench_kernels(&b, err));
     if (!dc_cli_get(cli, "--kernels")) DC_TRY(dc_bench_step(&b, err));
     if (cli->json)

@@ -117,7 +117,10 @@ static void put_kv(dc_inspect *v, const dc_gguf_kv *kv, const json_t *value)
     dc_inspect_text(&v->text, kv->key, strlen(kv->key), 0);
     dc_str_puts(&v->text, " = ");
     if (kv->type != DC_GGUF_ARRAY) {
-        put_json(&v->text, value);
+        if (kv->type == DC_GGUF_F32)
+            dc_str_putf(&v->text, "%.7g", dc_gguf_item_f64(kv, 0)); /* a float's digits, not a double's */
+        else
+            put_json(&v->text, value);
         dc_str_putc(&v->text, '\n');
         return;
     }
