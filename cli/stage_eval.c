@@ -100,7 +100,7 @@ static row *new_row(table *t, const char *name, int64_t bytes)
 static int measure_trained(table *t, row *r, dc_model *base, int64_t k, int control, dc_error *err)
 {
     int rc = DC_OK;
-    char seed[24] = "", below[96];
+    char seed[32] = "", below[96];
     const int lora = dc_recipe_has(t->s->recipe, "lora");
     dc_lora *adapter = NULL;
     dc_model *model = NULL;

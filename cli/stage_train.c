@@ -176,7 +176,7 @@ done:
 static int save_student(const student *k, const dc_session *s, const char *folder, dc_error *err)
 {
     int rc = DC_OK;
-    char below[64];
+    char below[96];
     dc_tokenizer *t = NULL;
     dc_str staging = {0};
     snprintf(below, sizeof below, "%s/%s", folder, k->lora ? "adapter" : "model");
@@ -217,7 +217,7 @@ static double or_zero(double x) { return x == x ? x : 0; }
 /* Folder and name of a run: train, train/control, train/seed-1, train/seed-1/control. */
 static void name_run(char folder[64], char name[32], int64_t repeat, int control)
 {
-    char seed[24] = "";
+    char seed[32] = "";
     if (repeat) snprintf(seed, sizeof seed, "/seed-%lld", (long long)repeat);
     snprintf(folder, 64, "train%s%s", seed, control ? "/control" : "");
     snprintf(name, 32, repeat ? "%s-%lld" : "%s", control ? "control" : "train", (long long)repeat);

@@ -25,7 +25,7 @@ static dnnl_cpu_isa_t widest(unsigned features)
     const unsigned core = DC_FEATURES_AVX2 | DC_CPU_AVX512F | DC_CPU_AVX512BW | DC_CPU_AVX512VL | DC_CPU_AVX512DQ;
     const unsigned vnni = core | DC_CPU_AVX512_VNNI, bf16 = vnni | DC_CPU_AVX512_BF16;
     const unsigned amx = bf16 | DC_CPU_AMX_TILE | DC_CPU_AMX_BF16 | DC_CPU_AMX_INT8;
-    if ((features & amx) == amx) return dnnl_cpu_isa_all;
+    if ((features & amx) == amx) return (dnnl_cpu_isa_t)0; /* no limit; its name differs between versions */
     if ((features & bf16) == bf16) return dnnl_cpu_isa_avx512_core_bf16;
     if ((features & vnni) == vnni) return dnnl_cpu_isa_avx512_core_vnni;
     if ((features & core) == core) return dnnl_cpu_isa_avx512_core;

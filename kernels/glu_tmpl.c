@@ -2,8 +2,8 @@
 
 /* act(x) and, unless it is NULL, its derivative:
  *     silu       x s(x),                     s + x s (1 - s),       s(x) = 1 / (1 + exp(-x));
- *     gelu_tanh  x s(2u), u = a (x + b x^3),  s + 2 x s (1 - s) u',  a = sqrt(2 / pi), b = 0.044715 (Hendrycks and Gimpel,
- *                2016, arXiv 1606.08415; (1 + tanh u) / 2 = s(2u), which does not cancel for negative x);
+ *     gelu_tanh  x s(2u), u = a (x + b x^3),  s + 2 x s (1 - s) u',  a = sqrt(2 / pi), b = 0.044715 (Hendrycks and
+ *                Gimpel 2016, arXiv 1606.08415; (1 + tanh u) / 2 = s(2u), which does not cancel for negative x);
  *     gelu_erf   x P(x),                     P + x exp(-x^2 / 2) / sqrt(2 pi),   P(x) = (1 + erf(x / sqrt 2)) / 2. */
 static REAL activated(REAL x, dc_act act, REAL *slope)
 {

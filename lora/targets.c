@@ -117,7 +117,7 @@ int dc_lora_find_targets(dc_target *targets, const dc_model *m, const dc_lora_co
     for (size_t i = 0; rc == DC_OK && i < dc_model_n_linears(m); i++) {
         const dc_linear *linear = dc_model_linear_at(m, i);
         char module[128];
-        double r, alpha;
+        double r = 0, alpha = 0;
         dc_lora_module(module, sizeof module, linear);
         const int in = all ? 1 : dc_lora_matches(c->target_modules, c->n_targets, module, err);
         const int out = c->n_exclude ? dc_lora_matches(c->exclude_modules, c->n_exclude, module, err) : 0;
