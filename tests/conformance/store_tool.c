@@ -14,14 +14,22 @@ enum { DOCS = 40, LONGEST = 50, V = 151936, DRAWS = 50, TOPK = 4 };
 static int write_tokens(const char *dir, dc_error *err)
 {
     dc_shard_writer *w = NULL;
-    const dc_set_info info = {.vocab_size = V, .max_length = LONGEST, .tokenizer = dc_hash_bytes("tokenizer", 9), .settings = dc_hash_bytes("s", 1)};
+    const dc_set_info info = {.vocab_size = V,
+                              .max_length = LONGEST,
+                              .tokenizer = dc_hash_bytes("tokenizer", 9),
+                              .settings = dc_hash_bytes("s", 1)};
     int rc = dc_shard_writer_new(&w, dir, "train", &info, err);
     for (int d = 0; rc == DC_OK && d < DOCS; d++) {
         int32_t ids[LONGEST];
         uint8_t mask[LONGEST];
         const int n = 1 + d * 7 % LONGEST;
         for (int i = 0; i < n; i++) ids[i] = (d * 131 + i * 977) % V, mask[i] = i > 0 && (d + i) % 3 == 1;
-        const dc_doc doc = {.ids = ids, .mask = mask, .n = n, .source = (uint32_t)d / 20, .row = (uint64_t)d * 3, .weight = 1 + (float)(d % 4) / 4};
+        const dc_doc doc = {.ids = ids,
+                            .mask = mask,
+                            .n = n,
+                            .source = (uint32_t)d / 20,
+                            .row = (uint64_t)d * 3,
+                            .weight = 1 + (float)(d % 4) / 4};
         rc = dc_shard_writer_add(w, &doc, err);
     }
     if (rc == DC_OK) rc = dc_shard_writer_commit(w, err);
@@ -45,8 +53,13 @@ static int write_store(const char *dir, dc_targets kind, dc_error *err)
     dc_store_writer *w = NULL;
     int64_t doc = 0;
     const int sampled = kind == DC_TARGETS_SAMPLED;
-    const dc_store_info info = {.kind = kind, .n_samples = sampled ? DRAWS : 0, .topk = sampled ? 0 : TOPK, .temperature = 2, .vocab_size = V,
-                                .seed = 42, .teacher = dc_hash_bytes("teacher", 7)};
+    const dc_store_info info = {.kind = kind,
+                                .n_samples = sampled ? DRAWS : 0,
+                                .topk = sampled ? 0 : TOPK,
+                                .temperature = 2,
+                                .vocab_size = V,
+                                .seed = 42,
+                                .teacher = dc_hash_bytes("teacher", 7)};
     int rc = dc_store_writer_new(&w, &doc, dir, "train", &info, err);
     for (; rc == DC_OK && doc < DOCS; doc++) {
         int64_t first[5] = {0};
