@@ -176,7 +176,7 @@ done:
 static int save_student(const student *k, const dc_session *s, const char *folder, dc_error *err)
 {
     int rc = DC_OK;
-    char below[96];
+    char below[160];
     dc_tokenizer *t = NULL;
     dc_str staging = {0};
     snprintf(below, sizeof below, "%s/%s", folder, k->lora ? "adapter" : "model");
@@ -214,13 +214,16 @@ static void say_plan(const student *k, const char *stage)
 
 static double or_zero(double x) { return x == x ? x : 0; }
 
+enum { FOLDER = 96, NAME = 48 };
+
 /* Folder and name of a run: train, train/control, train/seed-1, train/seed-1/control. */
-static void name_run(char folder[64], char name[32], int64_t repeat, int control)
+static void name_run(char folder[FOLDER], char name[NAME], int64_t repeat, int control)
 {
     char seed[32] = "";
     if (repeat) snprintf(seed, sizeof seed, "/seed-%lld", (long long)repeat);
-    snprintf(folder, 64, "train%s%s", seed, control ? "/control" : "");
-    snprintf(name, 32, repeat ? "%s-%lld" : "%s", control ? "control" : "train", (long long)repeat);
+    snprintf(folder, FOLDER, "train%s%s", seed, control ? "/control" : "");
+    snprintf(name, NAME, "%s", control ? "control" : "train");
+    if (repeat) snprintf(name, NAME, "%s-%lld", control ? "control" : "train", (long long)repeat);
 }
 
 static void tell(const char *name, const dc_train_result *result, const student *k, json_t *summary, json_t *times)
@@ -243,7 +246,7 @@ static int run(const dc_session *s, int64_t repeat, int control, dc_stage *stage
     int rc = DC_OK;
     student k = {0};
     dc_train_result result;
-    char folder[64], name[32];
+    char folder[FOLDER], name[NAME];
     name_run(folder, name, repeat, control);
     char *dir = dc_session_path(s, folder, err);
     if (!dir) return DC_ENOMEM;

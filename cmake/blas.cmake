@@ -1,4 +1,4 @@
-# The libraries of matrix products: OpenBLAS in its OpenMP build, so that one thread pool serves all, and oneDNN where it fits.
+# The libraries of matrix products: OpenBLAS in its OpenMP build, so that one thread pool serves all, and oneDNN where it is found.
 include(CheckCSourceCompiles)
 
 set(arch ${CMAKE_LIBRARY_ARCHITECTURE})
@@ -13,12 +13,12 @@ if(DC_ONEDNN)
         set(CMAKE_REQUIRED_INCLUDES ${DC_ONEDNN_INCLUDE})
         set(CMAKE_REQUIRED_LIBRARIES ${DC_ONEDNN_LIB})
         check_c_source_compiles("#include <dnnl.h>
-            int main(void) { return dnnl_sgemm('N', 'N', 0, 0, 0, 1, 0, 1, 0, 1, 0, 0, 1) + (int)dnnl_cpu_isa_all; }" DC_ONEDNN_FITS)
+            int main(void) { return dnnl_sgemm('N', 'N', 0, 0, 0, 1, 0, 1, 0, 1, 0, 0, 1); }" DC_ONEDNN_WORKS)
         unset(CMAKE_REQUIRED_INCLUDES)
         unset(CMAKE_REQUIRED_LIBRARIES)
     endif()
-    if(NOT DC_ONEDNN_FITS)
-        message(STATUS "no oneDNN of version 2: matrix products go to OpenBLAS")
+    if(NOT DC_ONEDNN_WORKS)
+        message(STATUS "no oneDNN: matrix products go to OpenBLAS")
         unset(DC_ONEDNN_LIB CACHE)
     endif()
 endif()

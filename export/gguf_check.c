@@ -7,15 +7,26 @@
 #include "kernels/quant.h"
 
 /* The largest |written - meant| a type may show, as a share of the row's greatest magnitude: half a step for rounding types, a whole step of
- * 1/8 for Q4_0, whose range -8 .. 7 cuts one side. */
+ * 1/8 for Q4_0, whose range -8 .. 7 cuts one side; for both the half that their step is stored as rounds by another 2^-11. */
 static double allowed(dc_dtype type)
 {
     switch (type) {
     case DC_F32: return 0;
     case DC_F16: return 0x1p-11 * 1.01;
     case DC_BF16: return 0x1p-8 * 1.01;
-    case DC_Q8_0: return (0.5 / 127 + 0x1p-11) * 1.01; /* the second part: the scale is a half */
+    case DC_Q8_0: return (0.5 / 127 + 0x1p-11) * 1.01;
     default: return (1.0 / 8 + 0x1p-11) * 1.01;
+    }
+}
+
+/* Beside it: a subnormal half is off by up to 2^-25, whatever its size, and a step by as often that as it counts. */
+static double allowed_near_zero(dc_dtype type)
+{
+    switch (type) {
+    case DC_F16: return 0x1p-25;
+    case DC_Q8_0: return 127 * 0x1p-25;
+    case DC_Q4_0: return 8 * 0x1p-25;
+    default: return 0;
     }
 }
 
@@ -31,8 +42,7 @@ static int check_rows(const dc_gguf_tensor *t, const float *meant, float *read, 
             amax = fabs(m) > amax ? fabs(m) : amax;
             error = !(e <= error) ? e : error; /* a NaN stays */
         }
-        /* Subnormal halves have an absolute step of 2^-24. */
-        if (!(error <= allowed(t->type) * amax + (t->type == DC_F32 || t->type == DC_BF16 ? 0 : 0x1p-24 * 8)))
+        if (!(error <= allowed(t->type) * amax + allowed_near_zero(t->type)))
             return dc_fail(err, DC_ENUMERIC, "%s: row %lld of %s reads back with error %g (greatest value %g): the file is not used", path,
                            (long long)(row + i), t->name, error, amax);
         if (amax > 0 && error / amax > *worst) *worst = error / amax;

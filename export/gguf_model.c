@@ -68,13 +68,13 @@ int64_t dc_export_rows(const dc_tensor_spec *spec)
 void dc_export_read(const dc_model *m, const dc_export_options *o, const dc_weight *w, float *out, float *work, int64_t row, int64_t n)
 {
     float *to = w->spec.permute_heads ? work : out;
-    if (w->spec.n_dims < 2) row = 0, n = w->spec.shape[0]; /* a row of a 1-D weight is one element */
+    const int64_t cols = w->spec.n_dims < 2 ? 1 : w->spec.shape[1];
+    if (w->spec.n_dims < 2) row = 0, n = w->spec.shape[0]; /* one row of a file; to the model, rows of one element */
     if (o->rows)
         o->rows(o->rows_context, w, to, row, n);
     else
         dc_weight_rows(m, w, to, row, n);
     if (!w->spec.permute_heads) return;
-    const int64_t cols = w->spec.shape[1];
     for (int64_t i = 0; i < n; i++)
         memcpy(out + i * cols, work + (dc_gguf_row(&w->spec, row + i) - row) * cols, (size_t)cols * sizeof *out);
 }

@@ -7,10 +7,11 @@ build=$1
 prefix=$(mktemp -d)
 trap 'rm -rf "$prefix"' EXIT
 cmake --install "$build" --prefix "$prefix" >"$prefix/log" || { cat "$prefix/log"; exit 1; }
-for file in bin/decant share/decant/configs/quickstart.yaml share/bash-completion/completions/decant share/doc/decant/README.md; do
+recipes=$(find configs -name '*.yaml' 2>/dev/null | sed 's|^|share/decant/|')
+for file in bin/decant $recipes share/bash-completion/completions/decant share/doc/decant/README.md; do
     [ -e "$prefix/$file" ] || { echo "not installed: $file"; exit 1; }
 done
 "$prefix/bin/decant" --version
-# The installed program runs from anywhere, and the installed recipe finds its data beside it.
-cd "$prefix"
-bin/decant help recipe lora.r >/dev/null
+# The installed program runs from anywhere.
+cd /
+"$prefix/bin/decant" help recipe lora.r >/dev/null

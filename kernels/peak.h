@@ -1,6 +1,6 @@
-/* cli/peak.h -- what this machine could do at most, measured: the ceilings that bench and doctor stand figures beside. */
-#ifndef DC_CLI_PEAK_H
-#define DC_CLI_PEAK_H
+/* kernels/peak.h -- what this machine could do at most, measured: the ceilings that bench and doctor stand figures beside. */
+#ifndef DC_KERNELS_PEAK_H
+#define DC_KERNELS_PEAK_H
 
 #ifdef __cplusplus
 extern "C" {

@@ -1,5 +1,5 @@
-/* cli/peak.c */
-#include "cli/peak.h"
+/* kernels/peak.c -- registers kept busy, and memory read, by all threads. */
+#include "kernels/peak.h"
 
 #include <stdint.h>
 
@@ -12,14 +12,16 @@
 #include <immintrin.h>
 #endif
 
-enum { MAX_THREADS = 1024, SUMS = 16, READ_BYTES = 256 << 20, PIECE = 1 << 20 };
+enum { MAX_THREADS = 1024, SUMS = 16, ROUNDS = 1 << 14, READ_BYTES = 512 << 20, PIECE = 2 << 20, MAX_SHARES = READ_BYTES / PIECE };
 
-/* Enough independent sums to hide the latency of a multiply-add; their total keeps the compiler from dropping them. */
+/* Enough independent sums to hide the latency of a multiply-add. They begin with different values, or the compiler would compute one for all;
+ * their total keeps it from dropping them. */
 typedef float work_fn(int64_t rounds, float a, float b);
 
 static float work_plain(int64_t rounds, float a, float b)
 {
-    float s[SUMS] = {0}, total = 0;
+    float s[SUMS], total = 0;
+    for (int k = 0; k < SUMS; k++) s[k] = (float)k;
     for (int64_t i = 0; i < rounds; i++)
         for (int k = 0; k < SUMS; k++) s[k] = s[k] * a + b;
     for (int k = 0; k < SUMS; k++) total += s[k];
@@ -30,7 +32,8 @@ static float work_plain(int64_t rounds, float a, float b)
 __attribute__((target("avx2,fma"))) static float work_avx2(int64_t rounds, float a, float b)
 {
     const __m256 x = _mm256_set1_ps(a), y = _mm256_set1_ps(b);
-    __m256 s0 = y, s1 = y, s2 = y, s3 = y, s4 = y, s5 = y, s6 = y, s7 = y, s8 = y, s9 = y, s10 = y, s11 = y;
+    __m256 s0 = y, s1 = s0 + y, s2 = s1 + y, s3 = s2 + y, s4 = s3 + y, s5 = s4 + y, s6 = s5 + y, s7 = s6 + y, s8 = s7 + y, s9 = s8 + y;
+    __m256 s10 = s9 + y, s11 = s10 + y;
     for (int64_t i = 0; i < rounds; i++) {
         s0 = _mm256_fmadd_ps(s0, x, y), s1 = _mm256_fmadd_ps(s1, x, y), s2 = _mm256_fmadd_ps(s2, x, y), s3 = _mm256_fmadd_ps(s3, x, y);
         s4 = _mm256_fmadd_ps(s4, x, y), s5 = _mm256_fmadd_ps(s5, x, y), s6 = _mm256_fmadd_ps(s6, x, y), s7 = _mm256_fmadd_ps(s7, x, y);
@@ -45,7 +48,8 @@ __attribute__((target("avx2,fma"))) static float work_avx2(int64_t rounds, float
 __attribute__((target("avx512f"))) static float work_avx512(int64_t rounds, float a, float b)
 {
     const __m512 x = _mm512_set1_ps(a), y = _mm512_set1_ps(b);
-    __m512 s0 = y, s1 = y, s2 = y, s3 = y, s4 = y, s5 = y, s6 = y, s7 = y, s8 = y, s9 = y, s10 = y, s11 = y;
+    __m512 s0 = y, s1 = s0 + y, s2 = s1 + y, s3 = s2 + y, s4 = s3 + y, s5 = s4 + y, s6 = s5 + y, s7 = s6 + y, s8 = s7 + y, s9 = s8 + y;
+    __m512 s10 = s9 + y, s11 = s10 + y;
     for (int64_t i = 0; i < rounds; i++) {
         s0 = _mm512_fmadd_ps(s0, x, y), s1 = _mm512_fmadd_ps(s1, x, y), s2 = _mm512_fmadd_ps(s2, x, y), s3 = _mm512_fmadd_ps(s3, x, y);
         s4 = _mm512_fmadd_ps(s4, x, y), s5 = _mm512_fmadd_ps(s5, x, y), s6 = _mm512_fmadd_ps(s6, x, y), s7 = _mm512_fmadd_ps(s7, x, y);
@@ -58,16 +62,26 @@ __attribute__((target("avx512f"))) static float work_avx512(int64_t rounds, floa
 }
 #endif
 
+/* Each thread takes its own time, over pieces too short to be interrupted often: the sum is what the cores can do, also while others
+ * use them. */
 typedef struct race {
     work_fn *work;
-    int64_t rounds;
+    double seconds, fastest[MAX_THREADS];
     float results[MAX_THREADS]; /* stored, so that the work counts as used */
 } race;
 
 static void run_one(void *context, int64_t i)
 {
     race *r = context;
-    r->results[i] = r->work(r->rounds, 0.999f, 0.001f);
+    const double end = dc_now() + r->seconds;
+    double began = dc_now(), now;
+    r->fastest[i] = 1e30;
+    do {
+        r->results[i] += r->work(ROUNDS, 0.999f, 0.001f);
+        now = dc_now();
+        r->fastest[i] = now - began < r->fastest[i] ? now - began : r->fastest[i];
+        began = now;
+    } while (now < end);
 }
 
 static work_fn *widest(double *flops_a_round, const char **name)
@@ -88,30 +102,42 @@ static void measure_flops(dc_peak *out, double seconds)
     double a_round;
     const int threads = dc_pool_threads() < MAX_THREADS ? dc_pool_threads() : MAX_THREADS;
     r.work = widest(&a_round, &out->registers);
-    r.rounds = 1 << 18;
-    const double end = dc_now() + seconds;
-    do {
-        const double began = dc_now();
-        dc_pool_for(threads, run_one, &r);
-        const double rate = (double)r.rounds * a_round * threads / (dc_now() - began);
-        out->flops = rate > out->flops ? rate : out->flops;
-    } while (dc_now() < end);
+    r.seconds = seconds;
+    dc_pool_for(threads, run_one, &r);
+    for (int i = 0; i < threads; i++) out->flops += ROUNDS * a_round / r.fastest[i];
 }
 
 typedef struct reading {
-    const uint64_t *data;
-    uint64_t sums[READ_BYTES / PIECE];
+    uint64_t *data;
+    int threads;
+    double seconds, fastest[MAX_THREADS];
+    uint64_t sums[MAX_THREADS];
 } reading;
 
-static void read_piece(void *context, int64_t i)
+static uint64_t read_piece(const uint64_t *x)
 {
-    reading *r = context;
-    const uint64_t *x = r->data + i * (PIECE / 8);
     uint64_t s[8] = {0};
     for (int64_t k = 0; k < PIECE / 8; k += 8)
         for (int j = 0; j < 8; j++) s[j] += x[k + j];
     for (int j = 1; j < 8; j++) s[0] += s[j];
-    r->sums[i] = s[0];
+    return s[0];
+}
+
+/* Each thread walks its own share, piece by piece, all at the same time; as above its fastest piece counts. */
+static void read_share(void *context, int64_t i)
+{
+    reading *r = context;
+    const int64_t all = READ_BYTES / PIECE, first = all * i / r->threads, end = all * (i + 1) / r->threads;
+    const double stop = dc_now() + r->seconds;
+    double began = dc_now(), now = began;
+    r->fastest[i] = 1e30;
+    while (now < stop)
+        for (int64_t k = first; k < end; k++) {
+            r->sums[i] += read_piece(r->data + k * (PIECE / 8));
+            now = dc_now();
+            r->fastest[i] = now - began < r->fastest[i] ? now - began : r->fastest[i];
+            began = now;
+        }
 }
 
 static void write_piece(void *context, int64_t i)
@@ -123,18 +149,13 @@ static void write_piece(void *context, int64_t i)
 static void measure_memory(dc_peak *out, double seconds)
 {
     static reading r;
-    uint64_t *data = dc_alloc_aligned(READ_BYTES);
-    if (!data) return;
-    dc_pool_for(READ_BYTES / PIECE, write_piece, data);
-    r.data = data;
-    const double end = dc_now() + seconds;
-    do {
-        const double began = dc_now();
-        dc_pool_for(READ_BYTES / PIECE, read_piece, &r);
-        const double rate = READ_BYTES / (dc_now() - began);
-        out->read_bytes = rate > out->read_bytes ? rate : out->read_bytes;
-    } while (dc_now() < end);
-    dc_free(data);
+    r.data = dc_alloc_aligned(READ_BYTES);
+    if (!r.data) return;
+    r.seconds = seconds, r.threads = dc_pool_threads() < MAX_SHARES ? dc_pool_threads() : MAX_SHARES;
+    dc_pool_for(READ_BYTES / PIECE, write_piece, r.data);
+    dc_pool_for(r.threads, read_share, &r);
+    for (int i = 0; i < r.threads; i++) out->read_bytes += PIECE / r.fastest[i];
+    dc_free(r.data);
 }
 
 void dc_peak_measure(dc_peak *out, double seconds, int memory)
