@@ -144,6 +144,7 @@ static void a_set_spans_files(void **state)
     must(write_long(temp_path("again"), 1, LENGTH, &err), &err);
     must(dc_set_open(&s, temp_path("again"), "train", &err), &err);
     assert_int_equal(dc_set_docs(s), 1);
+    dc_set_close(s);
     char **names = NULL;
     size_t n = 0;
     must(dc_manifest_check(temp_path("again"), 1, &names, &n, &err), &err);
