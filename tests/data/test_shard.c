@@ -139,6 +139,18 @@ static void a_set_spans_files(void **state)
     }
     dc_free(ids);
     dc_set_close(s);
+    /* a shorter set in its place leaves nothing of it */
+    must(write_long(temp_path("again"), N, LENGTH, &err), &err);
+    must(write_long(temp_path("again"), 1, LENGTH, &err), &err);
+    must(dc_set_open(&s, temp_path("again"), "train", &err), &err);
+    assert_int_equal(dc_set_docs(s), 1);
+    dc_set_close(s);
+    char **names = NULL;
+    size_t n = 0;
+    must(dc_manifest_check(temp_path("again"), 1, &names, &n, &err), &err);
+    assert_int_equal(n, 1);
+    dc_names_free(names);
+    must(dc_remove_tree(temp_path("again"), NULL), &err);
     /* without its last file it is not the set */
     unlink(temp_path("long/train-00002.h5"));
     assert_int_equal(dc_set_open(&s, temp_path("long"), "train", &err), DC_EFORMAT);
