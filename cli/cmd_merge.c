@@ -4,6 +4,7 @@
 
 #include "cli/direct.h"
 #include "cli/open.h"
+#include "core/arena.h"
 #include "core/file.h"
 #include "core/log.h"
 
@@ -21,14 +22,11 @@ static int type_of(dc_dtype *out, const dc_cli *cli, dc_error *err)
 static int save(const dc_opened *o, const char *out, dc_dtype type, dc_error *err)
 {
     int rc = DC_OK;
+    const int64_t bytes = dc_model_parameters(o->model) * (type == DC_F16 || type == DC_BF16 ? 2 : 4);
     dc_str staging = {0};
-    size_t n = strlen(out);
-    while (n > 1 && out[n - 1] == '/') n--;
-    dc_str_append(&staging, out, n);
-    dc_str_puts(&staging, ".tmp");
-    if (staging.failed) return dc_fail_memory(err, n, "a path");
-    DC_TRY(dc_disk_check(out, dc_model_parameters(o->model) * (type == DC_F16 || type == DC_BF16 ? 2 : 4),
-                         "the merged model", err));
+    dc_str_putf(&staging, "%s.tmp", out);
+    if (staging.failed) return dc_fail_memory(err, staging.n, "a path");
+    DC_TRY(dc_disk_check(out, bytes, "the merged model", err));
     DC_TRY(dc_lora_prepare_merge(o->lora, err));
     DC_TRY(dc_remove_tree(staging.data, err));
     DC_TRY(dc_model_save(o->model, staging.data, type, 0, dc_lora_merged_rows, o->lora, err));
@@ -41,18 +39,30 @@ done:
     return rc;
 }
 
+/* --out without slashes at its end, in *out; the caller's. */
+static int target(char **out, const dc_cli *cli, dc_error *err)
+{
+    const char *given;
+    const int rc = dc_cli_need(&given, cli, "--out", err);
+    if (rc != DC_OK) return rc;
+    *out = dc_strdup(given);
+    if (!*out) return dc_fail_memory(err, strlen(given), "a path");
+    for (size_t n = strlen(*out); n > 1 && (*out)[n - 1] == '/'; n--) (*out)[n - 1] = 0;
+    return dc_direct_target(cli, *out, err);
+}
+
 static int run(dc_cli *cli, dc_error *err)
 {
     int rc = DC_OK;
     dc_opened o = {.adapter = -1};
     dc_dtype type;
-    const char *adapter, *out;
+    const char *adapter;
+    char *out = NULL;
     if (cli->recipe) return dc_direct_stage(cli, dc_stage_merge, err);
     DC_TRY(dc_direct_check(cli, err));
     DC_TRY(dc_cli_need(&adapter, cli, "--adapter", err));
-    DC_TRY(dc_cli_need(&out, cli, "--out", err));
     DC_TRY(type_of(&type, cli, err));
-    DC_TRY(dc_direct_target(cli, out, err));
+    DC_TRY(target(&out, cli, err));
     DC_TRY(dc_opened_model(&o, cli, 1, err));
     DC_TRY(save(&o, out, type, err));
     if (cli->json)
@@ -60,6 +70,7 @@ static int run(dc_cli *cli, dc_error *err)
             json_pack("{s:s, s:I}", "out", out, "parameters", (json_int_t)dc_model_parameters(o.model)), err));
     else dc_log(DC_LOG_INFO, "merge     done    %s · %s", out, dc_lora_describe(o.lora));
 done:
+    dc_free(out);
     dc_opened_release(&o);
     return rc;
 }

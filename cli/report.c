@@ -71,7 +71,7 @@ static dc_chart_line line_of(const char *name, const dc_points *p, int color, in
     return (dc_chart_line){.name = name, .x = p->x, .y = p->y, .n = p->n, .color = color, .faint = faint, .dots = dots};
 }
 
-/* One curve of every run. */
+/* One curve of every run. Of a single evaluation, at the end, the table tells. */
 static void put_curve(dc_str *out, const runs *all, dc_curve curve, const char *title, const char *note, int dots,
                       int zero)
 {
@@ -79,7 +79,7 @@ static void put_curve(dc_str *out, const runs *all, dc_curve curve, const char *
     size_t n = 0;
     for (size_t i = 0; i < all->n; i++) {
         const run *r = &all->all[i];
-        if (r->m.curve[curve].n)
+        if (r->m.curve[curve].n > (dots ? 1 : 0))
             lines[n++] = line_of(label(all, r), &r->m.curve[curve], r->control, r->repeat > 0, dots);
     }
     const dc_chart chart = {.title = title, .note = note, .x_label = "step", .lines = lines, .n = n, .zero = zero};

@@ -33,7 +33,7 @@ static size_t log_ticks(double ticks[12], double low, double high, int most)
 {
     static const double all[] = {1, 2, 5};
     size_t n = 0;
-    const size_t each = (high - low) * 3 <= most ? 3 : 1;
+    const size_t each = (high - low) * 3 <= most + 3 ? 3 : 1;
     const double every = fmax(1, ceil((high - low) / most));
     for (double decade = floor(low); decade <= high && n < 12; decade += every)
         for (size_t i = 0; i < each && n < 12; i++) {
@@ -109,7 +109,7 @@ static void put_axes(dc_str *out, const frame *f, const dc_chart *c)
         put_number(out, ticks[i]);
         dc_str_puts(out, "</text>");
     }
-    n = dc_chart_ticks(ticks, f->x0, f->x1, 6, 0);
+    n = dc_chart_ticks(ticks, f->x0, f->x1, f->x1 - f->x0 < 6 ? (int)(f->x1 - f->x0) : 6, 0); /* whole steps */
     for (size_t i = 0; i < n; i++) {
         dc_str_putf(out, "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", px(f, ticks[i]),
                     HEIGHT - BOTTOM + 16);

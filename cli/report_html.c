@@ -37,7 +37,7 @@ static const char style[] =
     "h2{font-size:18px;margin:44px 0 12px;letter-spacing:-.005em}\n"
     "header p{margin:6px 0 0;color:var(--soft)}\n"
     "code,pre{font:12.5px/1.55 ui-monospace,'SF Mono',Menlo,Consolas,'DejaVu Sans Mono',monospace}\n"
-    ".cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(210px,1fr));gap:14px;margin:26px 0 0}\n"
+    ".cards{display:grid;grid-template-columns:repeat(auto-fill,minmax(210px,1fr));gap:14px;margin:26px 0 0}\n"
     ".card,figure,.box{background:var(--card);border:1px solid var(--line);border-radius:10px}\n"
     ".card{padding:14px 18px 13px}\n"
     ".card span{color:var(--soft);font-size:13px}\n"

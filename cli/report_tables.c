@@ -74,6 +74,11 @@ static void put_value(dc_str *out, const json_t *row, const char *key, const cha
     dc_str_puts(out, "</td>");
 }
 
+/* What the table shows: columns that nobody has a value for are left out; bars stand behind exact match, else behind KL. */
+typedef struct columns {
+    double match, kl, nll, rate; /* the greatest value; below 0: the column is empty */
+} columns;
+
 static void put_bar(dc_str *out, const json_t *row, const char *key, double most)
 {
     const double length = json_number_value(json_object_get(row, key));
@@ -81,23 +86,24 @@ static void put_bar(dc_str *out, const json_t *row, const char *key, double most
                 most > 0 ? fmin(100, fmax(0, 100 * length / most)) : 0.0);
 }
 
-/* `match`: bars show exact match, else KL. */
-static void put_row(dc_str *out, const json_t *row, const json_t *rates, int match, double most)
+static void put_row(dc_str *out, const json_t *row, const json_t *rates, const columns *c)
 {
     char text[48];
     const json_t *rate = json_object_get(rates, name_of(row));
     dc_str_putf(out, "<tr class=\"%s\"><td>", is_main(row) ? "main" : is_file(row) ? "file" : "other");
     dc_html_text(out, name_of(row));
     dc_str_puts(out, "</td>");
-    put_value(out, row, "exact_match", "exact_match_each", "%.1f", 100, " %");
-    if (match) put_bar(out, row, "exact_match", most);
-    put_value(out, row, "kl_to_teacher", "kl_each", "%.4f", 1, "");
-    if (!match) put_bar(out, row, "kl_to_teacher", most);
-    put_value(out, row, "nll", "", "%.4f", 1, "");
+    if (c->match >= 0) put_value(out, row, "exact_match", "exact_match_each", "%.1f", 100, " %");
+    if (c->match > 0) put_bar(out, row, "exact_match", c->match);
+    if (c->kl >= 0) put_value(out, row, "kl_to_teacher", "kl_each", "%.4f", 1, "");
+    if (c->match <= 0 && c->kl > 0) put_bar(out, row, "kl_to_teacher", c->kl);
+    if (c->nll >= 0) put_value(out, row, "nll", "", "%.4f", 1, "");
     const json_int_t bytes = json_integer_value(json_object_get(row, "bytes"));
     dc_str_putf(out, "<td>%s</td>", bytes > 0 ? dc_human_bytes(text, sizeof text, (double)bytes) : "");
-    dc_str_putf(out, "<td>%s</td></tr>\n",
-                json_is_number(rate) ? dc_human_count(text, sizeof text, (int64_t)json_number_value(rate)) : "");
+    if (c->rate >= 0)
+        dc_str_putf(out, "<td>%s</td>",
+                    json_is_number(rate) ? dc_human_count(text, sizeof text, (int64_t)json_number_value(rate)) : "");
+    dc_str_puts(out, "</tr>\n");
 }
 
 static void put_card(dc_str *out, const char *what, const char *value, const char *beside)
@@ -189,26 +195,37 @@ static int has_repeats(const json_t *rows)
     return 0;
 }
 
+static double greatest(const json_t *rows, const char *key)
+{
+    size_t i;
+    json_t *row;
+    double most = -1;
+    json_array_foreach(rows, i, row)
+    {
+        const json_t *value = json_object_get(row, key);
+        if (json_is_number(value)) most = fmax(most, json_number_value(value));
+    }
+    return most;
+}
+
 void dc_report_results(dc_str *out, const json_t *summary, const json_t *times)
 {
     const json_t *rows = json_object_get(summary, "rows"), *rates = json_object_get(times, "decode_tokens_per_second");
     size_t i;
     json_t *row;
-    double most_match = 0, most_kl = 0;
+    const columns c = {greatest(rows, "exact_match"), greatest(rows, "kl_to_teacher"), greatest(rows, "nll"),
+                       json_object_size(rates) ? 1 : -1};
     if (!json_array_size(rows)) return;
     put_cards(out, rows, rates);
-    json_array_foreach(rows, i, row)
-    {
-        most_match = fmax(most_match, json_number_value(json_object_get(row, "exact_match")));
-        most_kl = fmax(most_kl, json_number_value(json_object_get(row, "kl_to_teacher")));
-    }
-    const int match = most_match > 0;
-    dc_str_putf(out,
-                "<h2>Results on held-out rows</h2>\n<div class=\"box\"><table><thead><tr><th></th><th>exact "
-                "match</th>%s<th>KL to teacher</th>%s"
-                "<th>NLL</th><th>size</th><th>tok/s</th></tr></thead><tbody>\n",
-                match ? "<th></th>" : "", match ? "" : "<th></th>");
-    json_array_foreach(rows, i, row) put_row(out, row, rates, match, match ? most_match : most_kl);
+    dc_str_puts(out, "<h2>Results on held-out rows</h2>\n<div class=\"box\"><table><thead><tr><th></th>");
+    if (c.match >= 0) dc_str_puts(out, "<th>exact match</th>");
+    if (c.match > 0) dc_str_puts(out, "<th></th>");
+    if (c.kl >= 0) dc_str_puts(out, "<th>KL to teacher</th>");
+    if (c.match <= 0 && c.kl > 0) dc_str_puts(out, "<th></th>");
+    if (c.nll >= 0) dc_str_puts(out, "<th>NLL</th>");
+    dc_str_puts(out, c.rate >= 0 ? "<th>size</th><th>tok/s</th>" : "<th>size</th>");
+    dc_str_puts(out, "</tr></thead><tbody>\n");
+    json_array_foreach(rows, i, row) put_row(out, row, rates, &c);
     dc_str_puts(out, "</tbody></table></div>\n");
     if (has_repeats(rows))
         dc_str_puts(out, "<p class=\"legend\">&plusmn; is the standard deviation over repeats with other seeds.</p>\n");

@@ -74,6 +74,7 @@ static const char lines[] =
     "\"trained_tokens\": 40, \"seconds\": 0.5}\n"
     "{\"step\": 2, \"loss\": 3.5, \"ce\": 3.0, \"kd\": 4.0, \"grad_norm\": 1, \"learning_rate\": 0.001, \"tokens\": "
     "100, \"trained_tokens\": 40, \"seconds\": 0.25}\n"
+    "{\"step\": 1, \"eval_ce\": 4.1, \"eval_kd\": 4.5}\n"
     "{\"step\": 2, \"eval_loss\": 3.2, \"eval_ce\": 3.1, \"eval_kd\": 2.5, \"eval_accuracy\": 0.5}\n"
     "{\"step\": 3, \"lo";
 
@@ -83,12 +84,13 @@ static void metrics_end_where_a_kill_cut_them(void **state)
     (void)state;
     put("m/metrics.jsonl", lines);
     assert_int_equal(dc_metrics_read(&m, temp_path("m/metrics.jsonl"), NULL), DC_OK);
-    assert_int_equal(m.lines, 3);
+    assert_int_equal(m.lines, 4);
     assert_int_equal(m.curve[DC_CURVE_LOSS].n, 2);
     assert_true(m.curve[DC_CURVE_LOSS].y[1] == 3.5);
     assert_true(m.curve[DC_CURVE_RATE].y[0] == 200 && m.curve[DC_CURVE_RATE].y[1] == 400);
-    assert_int_equal(m.curve[DC_CURVE_EVAL_KD].n, 1);
-    assert_true(m.curve[DC_CURVE_EVAL_KD].x[0] == 2);
+    assert_int_equal(m.curve[DC_CURVE_EVAL_KD].n, 2);
+    assert_true(m.curve[DC_CURVE_EVAL_KD].x[1] == 2);
+    assert_int_equal(m.curve[DC_CURVE_EVAL_ACCURACY].n, 1);
     dc_metrics_release(&m);
     dc_metrics_release(&m);
     assert_int_equal(dc_metrics_read(&m, temp_path("m/none.jsonl"), NULL), DC_OK);
@@ -170,6 +172,8 @@ static void a_page_of_a_run(void **state)
     has(&page, "1,234");
     has(&page, "4 times smaller than the teacher");
     has(&page, "Held-out divergence from the teacher");
+    assert_null(strstr(dc_str_text(&page), "Held-out token accuracy")); /* one evaluation makes no curve */
+    has(&page, "<th>exact match</th><th></th><th>KL to teacher</th><th>NLL</th><th>size</th><th>tok/s</th>");
     assert_null(strstr(dc_str_text(&page), "a<b"));
     has(&page, "class=\"line c1\"");
     has(&page, "class=\"line c0 faint\""); /* the repeat */
@@ -178,6 +182,20 @@ static void a_page_of_a_run(void **state)
     has(&page, "99.00 %");
     has(&page, "</html>");
     dc_str_release(&page);
+}
+
+/* Columns without a value are left out. */
+static void a_table_of_what_was_measured(void **state)
+{
+    dc_str out = {0};
+    json_t *summary = json_pack("{s:[{s:s, s:n, s:n, s:f, s:i}]}", "rows", "name", "student, trained", "exact_match",
+                                "kl_to_teacher", "nll", 0.5, "bytes", 1000);
+    (void)state;
+    dc_report_results(&out, summary, NULL);
+    has(&out, "<th></th><th>NLL</th><th>size</th></tr>");
+    has(&out, "<td>student, trained</td><td>0.5000</td><td>1.0 kB</td></tr>");
+    dc_str_release(&out);
+    json_decref(summary);
 }
 
 /* Damaged files of a run leave parts out; the page comes all the same. */
@@ -203,6 +221,7 @@ int main(void)
         cmocka_unit_test(metrics_survive_a_lack_of_memory),
         cmocka_unit_test(folders_without_a_run_are_refused),
         cmocka_unit_test(a_page_of_a_run),
+        cmocka_unit_test(a_table_of_what_was_measured),
         cmocka_unit_test(a_page_of_a_damaged_run),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
