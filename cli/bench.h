@@ -15,10 +15,10 @@ extern "C" {
 typedef struct dc_bench {
     dc_dev *dev;
     dc_peak peak;
-    double seconds;  /* for each figure */
+    double seconds; /* for each figure */
     int quick, json;
-    json_t *rows;    /* list of {"group", "name", "seconds", "gflops"?, "of_peak"?, "gbytes_per_second"?, "of_memory"?} */
-    json_t *step;    /* what dc_bench_step adds of its own */
+    json_t *rows; /* list of {"group", "name", "seconds", "gflops"?, "of_peak"?, "gbytes_per_second"?, "of_memory"?} */
+    json_t *step; /* what dc_bench_step adds of its own */
     const char *group;
 } dc_bench;
 

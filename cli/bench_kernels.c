@@ -9,7 +9,19 @@
 #include "kernels/cpu.h"
 #include "kernels/quant.h"
 
-enum { T = 512, C = 576, F = 1536, H = 9, K = 3, D = 64, V = 49152, R = 16, HEAD_ROWS = 64, LOSS_BYTES = 16 << 20, DRAWS = 50 };
+enum {
+    T = 512,
+    C = 576,
+    F = 1536,
+    H = 9,
+    K = 3,
+    D = 64,
+    V = 49152,
+    R = 16,
+    HEAD_ROWS = 64,
+    LOSS_BYTES = 16 << 20,
+    DRAWS = 50
+};
 
 /* Three operands large enough for every shape, filled with normal numbers. */
 typedef struct room {
@@ -47,7 +59,8 @@ static void run_product(void *context)
 static void time_product(dc_bench *b, const char *name, const room *r, dc_gemm g, dc_dtype type, double bytes)
 {
     product p = {.dev = b->dev, .g = g};
-    p.g.a = (dc_cview){r->a, DC_F32}, p.g.b = (dc_cview){type == DC_F32 ? (const void *)r->b : r->packed, type}, p.g.c = (dc_view){r->c, DC_F32};
+    p.g.a = (dc_cview){r->a, DC_F32}, p.g.b = (dc_cview){type == DC_F32 ? (const void *)r->b : r->packed, type},
+    p.g.c = (dc_view){r->c, DC_F32};
     p.g.ldc = g.N, p.g.alpha = 1;
     dc_bench_row(b, name, dc_bench_time(b, run_product, &p), 2.0 * (double)g.M * (double)g.N * (double)g.K, bytes);
 }
@@ -62,7 +75,9 @@ static void time_linear(dc_bench *b, const char *what, const room *r, int64_t ro
     time_product(b, name, r, (dc_gemm){.M = rows, .N = in, .K = out, .lda = out, .ldb = in}, DC_F32, 0);
     if (!weight) return;
     snprintf(name, sizeof name, "%s  dW = dy' x", what);
-    time_product(b, name, r, (dc_gemm){.M = out, .N = in, .K = rows, .lda = out, .ldb = in, .trans_a = 1, .accumulate = 1}, DC_F32, 0);
+    time_product(b, name, r,
+                 (dc_gemm){.M = out, .N = in, .K = rows, .lda = out, .ldb = in, .trans_a = 1, .accumulate = 1}, DC_F32,
+                 0);
 }
 
 static void bench_linears(dc_bench *b, const room *r)
@@ -74,12 +89,17 @@ static void bench_linears(dc_bench *b, const room *r)
     time_linear(b, "down       1536 -> 576", r, T, F, C, 1);
     time_linear(b, "head       576 -> 49152, 64 rows", r, HEAD_ROWS, C, V, 0);
     dc_bench_group(b, "LoRA of rank 16 on gate, 512 tokens");
-    time_product(b, "u = x A'        576 -> 16", r, (dc_gemm){.M = T, .N = R, .K = C, .lda = C, .ldb = C, .trans_b = 1}, DC_F32, 0);
-    time_product(b, "y += u B'       16 -> 1536", r, (dc_gemm){.M = T, .N = F, .K = R, .lda = R, .ldb = R, .trans_b = 1, .accumulate = 1}, DC_F32, 0);
+    time_product(b, "u = x A'        576 -> 16", r, (dc_gemm){.M = T, .N = R, .K = C, .lda = C, .ldb = C, .trans_b = 1},
+                 DC_F32, 0);
+    time_product(b, "y += u B'       16 -> 1536", r,
+                 (dc_gemm){.M = T, .N = F, .K = R, .lda = R, .ldb = R, .trans_b = 1, .accumulate = 1}, DC_F32, 0);
     time_product(b, "du = dy B       1536 -> 16", r, (dc_gemm){.M = T, .N = R, .K = F, .lda = F, .ldb = R}, DC_F32, 0);
-    time_product(b, "dB += dy' u     1536 x 16", r, (dc_gemm){.M = F, .N = R, .K = T, .lda = F, .ldb = R, .trans_a = 1, .accumulate = 1}, DC_F32, 0);
-    time_product(b, "dA += du' x     16 x 576", r, (dc_gemm){.M = R, .N = C, .K = T, .lda = R, .ldb = C, .trans_a = 1, .accumulate = 1}, DC_F32, 0);
-    time_product(b, "dx += du A      16 -> 576", r, (dc_gemm){.M = T, .N = C, .K = R, .lda = R, .ldb = C, .accumulate = 1}, DC_F32, 0);
+    time_product(b, "dB += dy' u     1536 x 16", r,
+                 (dc_gemm){.M = F, .N = R, .K = T, .lda = F, .ldb = R, .trans_a = 1, .accumulate = 1}, DC_F32, 0);
+    time_product(b, "dA += du' x     16 x 576", r,
+                 (dc_gemm){.M = R, .N = C, .K = T, .lda = R, .ldb = C, .trans_a = 1, .accumulate = 1}, DC_F32, 0);
+    time_product(b, "dx += du A      16 -> 576", r,
+                 (dc_gemm){.M = T, .N = C, .K = R, .lda = R, .ldb = C, .accumulate = 1}, DC_F32, 0);
 }
 
 /* Stored weights: a quantized base in training, and one token at a time, where reading the weight is all there is. */
@@ -94,11 +114,14 @@ static void bench_stored(dc_bench *b, room *r)
         const int64_t row = dc_dtype_bytes(types[i], C);
         const char *type = dc_dtype_get(types[i])->name;
         if (types[i] != DC_F32)
-            for (int64_t k = 0; k < V; k++) dc_row_writer(types[i], features)((char *)r->packed + k * row, r->b + k * C, C);
+            for (int64_t k = 0; k < V; k++)
+                dc_row_writer(types[i], features)((char *)r->packed + k * row, r->b + k * C, C);
         snprintf(name, sizeof name, "%-5s 64 rows", type);
-        time_product(b, name, r, (dc_gemm){.M = HEAD_ROWS, .N = V, .K = C, .lda = C, .ldb = C, .trans_b = 1}, types[i], 0);
+        time_product(b, name, r, (dc_gemm){.M = HEAD_ROWS, .N = V, .K = C, .lda = C, .ldb = C, .trans_b = 1}, types[i],
+                     0);
         snprintf(name, sizeof name, "%-5s one row", type);
-        time_product(b, name, r, (dc_gemm){.M = 1, .N = V, .K = C, .lda = C, .ldb = C, .trans_b = 1}, types[i], (double)(row * V));
+        time_product(b, name, r, (dc_gemm){.M = 1, .N = V, .K = C, .lda = C, .ldb = C, .trans_b = 1}, types[i],
+                     (double)(row * V));
     }
 }
 
@@ -117,10 +140,10 @@ static void run_attention(void *context)
     const int64_t q = n->a.T * H * D, kv = n->a.T * K * D;
     float *x = n->r->a, *o = n->r->c, *lse = o + q, *dq = lse + n->a.T * H, *dk = dq + q, *dv = dk + kv;
     const dc_cview Q = {x, DC_F32}, Kv = {x + q, DC_F32}, Vv = {x + q + kv, DC_F32}, O = {o, DC_F32};
-    if (!n->backward)
-        n->dev->op.attn_fwd(n->dev, (dc_view){o, DC_F32}, lse, Q, Kv, Vv, &n->a);
+    if (!n->backward) n->dev->op.attn_fwd(n->dev, (dc_view){o, DC_F32}, lse, Q, Kv, Vv, &n->a);
     else
-        n->dev->op.attn_bwd(n->dev, (dc_view){dq, DC_F32}, (dc_view){dk, DC_F32}, (dc_view){dv, DC_F32}, Q, O, lse, Q, Kv, Vv, &n->a);
+        n->dev->op.attn_bwd(n->dev, (dc_view){dq, DC_F32}, (dc_view){dk, DC_F32}, (dc_view){dv, DC_F32}, Q, O, lse, Q,
+                            Kv, Vv, &n->a);
 }
 
 /* Half of the T x T pairs; two products a pair forward (q k, p v), five backward. */
@@ -132,7 +155,8 @@ static void bench_attention(dc_bench *b, const room *r)
     for (size_t i = 0; i < 2; i++) {
         const int64_t n = lengths[i];
         const int32_t cu[2] = {0, lengths[i]};
-        attention x = {.dev = b->dev, .r = r, .a = {.cu_seqlens = cu, .T = n, .B = 1, .H = H, .K = K, .D = D, .scale = 0.125f}};
+        attention x = {
+            .dev = b->dev, .r = r, .a = {.cu_seqlens = cu, .T = n, .B = 1, .H = H, .K = K, .D = D, .scale = 0.125f}};
         const double pairs = (double)n * (double)(n + 1) / 2 * H * D * 2;
         for (x.backward = 0; x.backward < 2; x.backward++) {
             snprintf(name, sizeof name, "%lld tokens  %s", (long long)n, x.backward ? "backward" : "forward");
@@ -179,7 +203,8 @@ static int targets_new(targets *t, int64_t M, dc_error *err)
     t->labels = dc_calloc(m, sizeof *t->labels), t->weight = dc_calloc(m, sizeof *t->weight);
     t->first = dc_calloc(m + 1, sizeof *t->first);
     t->ids = dc_calloc(m * DRAWS, sizeof *t->ids), t->p = dc_calloc(m * DRAWS, sizeof *t->p);
-    return t->labels && t->weight && t->first && t->ids && t->p ? DC_OK : dc_fail_memory(err, m * DRAWS * 8, "a benchmark");
+    return t->labels && t->weight && t->first && t->ids && t->p ? DC_OK
+                                                                : dc_fail_memory(err, m * DRAWS * 8, "a benchmark");
 }
 
 static void targets_free(targets *t)
@@ -202,12 +227,22 @@ static int bench_losses(dc_bench *b, const room *r, dc_error *err)
     dc_bench_group(b, "loss and its gradient, 16 MB (caches hold it)");
     for (size_t i = 0; i < 2; i++) {
         const int64_t vocabulary = vocabularies[i], M = LOSS_BYTES / 4 / vocabulary;
-        losses l = {.dev = b->dev, .logits = r->a, .loss = {.M = M, .V = vocabulary, .ld = vocabulary, .labels = t.labels, .w_ce = t.weight,
-                                                            .temperature = 1, .kd_scale = 1}};
+        losses l = {.dev = b->dev,
+                    .logits = r->a,
+                    .loss = {.M = M,
+                             .V = vocabulary,
+                             .ld = vocabulary,
+                             .labels = t.labels,
+                             .w_ce = t.weight,
+                             .temperature = 1,
+                             .kd_scale = 1}};
         targets_fill(&t, M, vocabulary);
         for (int sampled = 0; sampled < 2; sampled++) {
-            if (sampled) l.loss.kind = DC_KD_SAMPLED, l.loss.w_kd = t.weight, l.loss.first = t.first, l.loss.ids = t.ids, l.loss.p = t.p;
-            snprintf(name, sizeof name, "V %-7lld %s", (long long)vocabulary, sampled ? "cross-entropy + 50 draws" : "cross-entropy");
+            if (sampled)
+                l.loss.kind = DC_KD_SAMPLED, l.loss.w_kd = t.weight, l.loss.first = t.first, l.loss.ids = t.ids,
+                l.loss.p = t.p;
+            snprintf(name, sizeof name, "V %-7lld %s", (long long)vocabulary,
+                     sampled ? "cross-entropy + 50 draws" : "cross-entropy");
             dc_bench_row(b, name, dc_bench_time(b, run_loss, &l), 0, 8.0 * (double)(M * vocabulary));
         }
     }

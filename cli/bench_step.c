@@ -19,7 +19,7 @@ typedef struct step {
     dc_params params;
     dc_plan *plan;
     dc_objective *objective;
-    float *m, *v;      /* AdamW's moments */
+    float *m, *v; /* AdamW's moments */
     dc_packed batch;
     int32_t ids[T], pos[T], rows[T], labels[T], cu[2], cu_rows[2];
     float weight[T];
@@ -40,10 +40,11 @@ static int model_new(dc_model **out, dc_dev *dev, int layers, dc_error *err)
     dc_config config;
     dc_model *whole = NULL;
     const dc_model_options frozen = dc_model_defaults();
-    json_t *json = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b, s:i, s:s, s:s}", "model_type", "llama", "hidden_size", 576,
-                             "intermediate_size", 1536, "num_hidden_layers", layers, "num_attention_heads", 9, "num_key_value_heads", 3,
-                             "vocab_size", 49152, "rope_theta", 100000.0, "rms_norm_eps", 1e-5, "tie_word_embeddings", 1,
-                             "max_position_embeddings", 8192, "torch_dtype", "float32", "hidden_act", "silu");
+    json_t *json = json_pack("{s:s, s:i, s:i, s:i, s:i, s:i, s:i, s:f, s:f, s:b, s:i, s:s, s:s}", "model_type", "llama",
+                             "hidden_size", 576, "intermediate_size", 1536, "num_hidden_layers", layers,
+                             "num_attention_heads", 9, "num_key_value_heads", 3, "vocab_size", 49152, "rope_theta",
+                             100000.0, "rms_norm_eps", 1e-5, "tie_word_embeddings", 1, "max_position_embeddings", 8192,
+                             "torch_dtype", "float32", "hidden_act", "silu");
     DC_TRY(dc_config_from_json(&config, json, "the benchmark's config", err));
     DC_TRY(dc_model_init(&whole, dev, &config, 1, err));
     DC_TRY(dc_model_copy(out, whole, &frozen, err));
@@ -62,8 +63,17 @@ static void batch_fill(step *s, int64_t V)
     }
     for (int32_t t = 0; t + 1 < T; t++) s->labels[t] = s->ids[t + 1];
     s->cu[1] = T, s->cu_rows[1] = T - 1;
-    s->batch = (dc_packed){.T = T, .B = 1, .M = T - 1, .ids = s->ids, .pos = s->pos, .cu_seqlens = s->cu, .rows = s->rows, .labels = s->labels,
-                           .weight = s->weight, .docs = s->docs, .cu_rows = s->cu_rows};
+    s->batch = (dc_packed){.T = T,
+                           .B = 1,
+                           .M = T - 1,
+                           .ids = s->ids,
+                           .pos = s->pos,
+                           .cu_seqlens = s->cu,
+                           .rows = s->rows,
+                           .labels = s->labels,
+                           .weight = s->weight,
+                           .docs = s->docs,
+                           .cu_rows = s->cu_rows};
 }
 
 static int moments(float **out, dc_dev *dev, int64_t n, dc_error *err)
@@ -111,7 +121,8 @@ static int update(step *s, int64_t number, dc_error *err)
     double norm;
     int64_t at = 0;
     const int rc = dc_params_grad_norm(&s->params, &norm, err);
-    const dc_adamw a = {.lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .grad_scale = norm > 1 ? 1 / norm : 1, .step = number};
+    const dc_adamw a = {
+        .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .grad_scale = norm > 1 ? 1 / norm : 1, .step = number};
     for (size_t i = 0; rc == DC_OK && i < s->params.n; i++) {
         const dc_param *p = &s->params.items[i];
         s->params.dev->op.adamw(s->params.dev, p->data, s->m + at, s->v + at, p->grad, p->n, &a);
@@ -172,7 +183,8 @@ static void tell(dc_bench *b, const step *s, best *k)
 {
     char title[96], name[64];
     const dc_config *c = &s->model->config;
-    double flops = 4.0 * (double)(T - 1) * (double)c->V * (double)c->C; /* the head: logits, and back to the hidden rows */
+    double flops =
+        4.0 * (double)(T - 1) * (double)c->V * (double)c->C; /* the head: logits, and back to the hidden rows */
     snprintf(title, sizeof title, "a LoRA step, %lld layers, %d tokens", (long long)c->L, T);
     dc_bench_group(b, title);
     dc_bench_row(b, "forward", k->forward, 0, 0);
@@ -183,9 +195,10 @@ static void tell(dc_bench *b, const step *s, best *k)
     snprintf(name, sizeof name, "whole: %.0f tokens a second", T / k->total);
     dc_bench_row(b, name, k->total, flops, 0);
     tell_kinds(b, k);
-    b->step = json_pack("{s:I, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "layers", (json_int_t)c->L, "tokens", T, "seconds", k->total,
-                        "tokens_per_second", T / k->total, "forward", k->forward, "head_and_loss", k->head, "backward", k->backward, "update",
-                        k->update, "plan_bytes", (json_int_t)dc_plan_bytes(s->plan), "weight_bytes", (json_int_t)dc_model_bytes(s->model));
+    b->step = json_pack("{s:I, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "layers", (json_int_t)c->L, "tokens", T,
+                        "seconds", k->total, "tokens_per_second", T / k->total, "forward", k->forward, "head_and_loss",
+                        k->head, "backward", k->backward, "update", k->update, "plan_bytes",
+                        (json_int_t)dc_plan_bytes(s->plan), "weight_bytes", (json_int_t)dc_model_bytes(s->model));
 }
 
 int dc_bench_step(dc_bench *b, dc_error *err)

@@ -30,16 +30,15 @@ double dc_bench_time(const dc_bench *b, void (*fn)(void *context), void *context
 static void print_row(const dc_bench *b, const char *name, double seconds, double flops, double bytes)
 {
     char time[32];
-    if (seconds < 1e-3)
-        snprintf(time, sizeof time, "%.1f us", seconds * 1e6);
-    else if (seconds < 1)
-        snprintf(time, sizeof time, "%.2f ms", seconds * 1e3);
-    else
-        snprintf(time, sizeof time, "%.3f s", seconds);
+    if (seconds < 1e-3) snprintf(time, sizeof time, "%.1f us", seconds * 1e6);
+    else if (seconds < 1) snprintf(time, sizeof time, "%.2f ms", seconds * 1e3);
+    else snprintf(time, sizeof time, "%.3f s", seconds);
     printf("  %-44s %10s", name, time);
     if (flops > 0) printf(" %9.1f %6.0f %%", flops / seconds / 1e9, 100 * flops / seconds / b->peak.flops);
     if (flops <= 0 && bytes > 0) printf(" %9s %8s", "", "");
-    if (bytes > 0) printf(" %8.1f %6.0f %%", bytes / seconds / 1e9, b->peak.read_bytes > 0 ? 100 * bytes / seconds / b->peak.read_bytes : 0.0);
+    if (bytes > 0)
+        printf(" %8.1f %6.0f %%", bytes / seconds / 1e9,
+               b->peak.read_bytes > 0 ? 100 * bytes / seconds / b->peak.read_bytes : 0.0);
     putchar('\n');
     fflush(stdout);
 }
@@ -53,7 +52,8 @@ void dc_bench_row(dc_bench *b, const char *name, double seconds, double flops, d
     }
     if (row && bytes > 0) {
         json_object_set_new(row, "gbytes_per_second", json_real(bytes / seconds / 1e9));
-        if (b->peak.read_bytes > 0) json_object_set_new(row, "of_memory", json_real(bytes / seconds / b->peak.read_bytes));
+        if (b->peak.read_bytes > 0)
+            json_object_set_new(row, "of_memory", json_real(bytes / seconds / b->peak.read_bytes));
     }
     json_array_append_new(b->rows, row);
     if (!b->json) print_row(b, name, seconds, flops, bytes);
@@ -63,7 +63,8 @@ static void warn_if_busy(void)
 {
     double load;
     if (getloadavg(&load, 1) == 1 && load > dc_pool_threads())
-        dc_log(DC_LOG_WARN, "the machine is busy (load %.1f on %d threads): the figures are lower than they should be", load, dc_pool_threads());
+        dc_log(DC_LOG_WARN, "the machine is busy (load %.1f on %d threads): the figures are lower than they should be",
+               load, dc_pool_threads());
 }
 
 static int run(dc_cli *cli, dc_error *err)
@@ -76,15 +77,17 @@ static int run(dc_cli *cli, dc_error *err)
     DC_TRY(dc_dev_open(&b.dev, &options, err));
     dc_peak_measure(&b.peak, quick ? 0.1 : 0.5, 1);
     if (!cli->json)
-        printf("decant %s · %s\nceilings, measured: %.0f GFLOP/s fp32 on %s registers, %.1f GB/s read from memory\n", DC_VERSION,
-               dc_dev_describe(b.dev), b.peak.flops / 1e9, b.peak.registers, b.peak.read_bytes / 1e9);
+        printf("decant %s · %s\nceilings, measured: %.0f GFLOP/s fp32 on %s registers, %.1f GB/s read from memory\n",
+               DC_VERSION, dc_dev_describe(b.dev), b.peak.flops / 1e9, b.peak.registers, b.peak.read_bytes / 1e9);
     warn_if_busy();
     DC_TRY(dc_bench_kernels(&b, err));
     if (!dc_cli_get(cli, "--kernels")) DC_TRY(dc_bench_step(&b, err));
     if (cli->json)
-        DC_TRY(dc_print_json(json_pack("{s:s, s:s, s:f, s:f, s:O, s:O*}", "version", DC_VERSION, "device", dc_dev_describe(b.dev), "peak_gflops",
-                                       b.peak.flops / 1e9, "read_gbytes_per_second", b.peak.read_bytes / 1e9, "rows", b.rows, "step", b.step),
-                             err));
+        DC_TRY(
+            dc_print_json(json_pack("{s:s, s:s, s:f, s:f, s:O, s:O*}", "version", DC_VERSION, "device",
+                                    dc_dev_describe(b.dev), "peak_gflops", b.peak.flops / 1e9, "read_gbytes_per_second",
+                                    b.peak.read_bytes / 1e9, "rows", b.rows, "step", b.step),
+                          err));
 done:
     json_decref(b.rows);
     json_decref(b.step);
@@ -92,9 +95,15 @@ done:
     return rc;
 }
 
-static const dc_flag flags[] = {{"--quick", NULL, "a tenth of the time for each figure, and a model of 6 layers instead of 30"},
-                                {"--kernels", NULL, "leave out the whole step"},
-                                {NULL, NULL, NULL}};
+static const dc_flag flags[] = {
+    {"--quick", NULL, "a tenth of the time for each figure, and a model of 6 layers instead of 30"},
+    {"--kernels", NULL, "leave out the whole step"},
+    {NULL, NULL, NULL}};
 
-const dc_command dc_cmd_bench = {.name = "bench", .group = "look", .summary = "kernels and a whole LoRA step on this machine, beside their ceilings",
-                                 .takes = DC_TAKES_NONE, .flags = flags, .examples = "  decant bench --quick\n  decant bench --json\n", .run = run};
+const dc_command dc_cmd_bench = {.name = "bench",
+                                 .group = "look",
+                                 .summary = "kernels and a whole LoRA step on this machine, beside their ceilings",
+                                 .takes = DC_TAKES_NONE,
+                                 .flags = flags,
+                                 .examples = "  decant bench --quick\n  decant bench --json\n",
+                                 .run = run};

@@ -27,7 +27,8 @@ static json_t *features_json(unsigned features)
     json_t *list = json_array();
     dc_cpu_describe(text, sizeof text, features);
     char *rest = text;
-    for (char *name = strsep(&rest, ","); features && name; name = strsep(&rest, ",")) json_array_append_new(list, json_string(name + (*name == ' ')));
+    for (char *name = strsep(&rest, ","); features && name; name = strsep(&rest, ","))
+        json_array_append_new(list, json_string(name + (*name == ' ')));
     return list;
 }
 
@@ -39,9 +40,10 @@ static json_t *processor_json(dc_error *err)
     if (dc_cpu_allowed(&allowed, err) != DC_OK) return NULL;
     dc_cpu_brand(brand);
     dc_peak_measure(&peak, 0.2, 1);
-    return json_pack("{s:s, s:i, s:I, s:o, s:o, s:f, s:s, s:f}", "brand", brand, "threads", dc_pool_threads(), "cores_online",
-                     (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "found", features_json(dc_cpu_found()), "used", features_json(allowed),
-                     "fp32_flops", peak.flops, "fp32_registers", peak.registers, "read_bytes_per_second", peak.read_bytes);
+    return json_pack("{s:s, s:i, s:I, s:o, s:o, s:f, s:s, s:f}", "brand", brand, "threads", dc_pool_threads(),
+                     "cores_online", (json_int_t)sysconf(_SC_NPROCESSORS_ONLN), "found", features_json(dc_cpu_found()),
+                     "used", features_json(allowed), "fp32_flops", peak.flops, "fp32_registers", peak.registers,
+                     "read_bytes_per_second", peak.read_bytes);
 }
 
 /* The cgroup's limit, where there is one below the machine's memory: a container is killed there. */
@@ -51,7 +53,8 @@ static double cgroup_limit(void)
     double limit = 0;
     for (size_t i = 0; i < 2 && limit <= 0; i++) {
         dc_str text = {0};
-        if (dc_path_exists(files[i]) && dc_file_read(&text, files[i], 256, NULL) == DC_OK) limit = strtod(dc_str_text(&text), NULL);
+        if (dc_path_exists(files[i]) && dc_file_read(&text, files[i], 256, NULL) == DC_OK)
+            limit = strtod(dc_str_text(&text), NULL);
         dc_str_release(&text);
     }
     return limit < 0x1p60 ? limit : 0;
@@ -74,11 +77,12 @@ static json_t *memory_json(void)
     struct statvfs fs;
     const char *tmp = getenv("TMPDIR");
     if (!tmp || !*tmp) tmp = "/tmp";
-    json_t *out = json_pack("{s:f, s:f, s:s}", "total", (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE), "available",
-                            available_memory(), "temporary_folder", tmp);
+    json_t *out = json_pack("{s:f, s:f, s:s}", "total", (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE),
+                            "available", available_memory(), "temporary_folder", tmp);
     const double limit = cgroup_limit();
     if (out && limit > 0) json_object_set_new(out, "cgroup_limit", json_real(limit));
-    if (out && !statvfs(tmp, &fs)) json_object_set_new(out, "temporary_free", json_real((double)fs.f_bavail * (double)fs.f_frsize));
+    if (out && !statvfs(tmp, &fs))
+        json_object_set_new(out, "temporary_free", json_real((double)fs.f_bavail * (double)fs.f_frsize));
     return out;
 }
 
@@ -86,7 +90,8 @@ static json_t *gemm_json(void)
 {
     json_t *out = json_array();
     for (int b = DC_GEMM_BACKENDS - 1; b >= 0; b--)
-        if (dc_gemm_has((dc_gemm_backend)b)) json_array_append_new(out, json_string(dc_gemm_describe((dc_gemm_backend)b)));
+        if (dc_gemm_has((dc_gemm_backend)b))
+            json_array_append_new(out, json_string(dc_gemm_describe((dc_gemm_backend)b)));
     return out;
 }
 
@@ -100,9 +105,9 @@ static json_t *libraries_json(void)
     snprintf(xxhash, sizeof xxhash, "%u.%u.%u", x / 10000, x / 100 % 100, x % 100);
     if (pcre2_config(PCRE2_CONFIG_VERSION, NULL) < (int)sizeof pcre2) pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     pcre2[strcspn(pcre2, " ")] = 0;
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "HDF5", hdf5, "zstd", ZSTD_versionString(), "zlib", zlibVersion(), "PCRE2",
-                     pcre2, "jansson", jansson_version_str(), "libyaml", yaml_get_version_string(), "xxHash", xxhash, "utf8proc",
-                     utf8proc_version());
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "HDF5", hdf5, "zstd", ZSTD_versionString(), "zlib",
+                     zlibVersion(), "PCRE2", pcre2, "jansson", jansson_version_str(), "libyaml",
+                     yaml_get_version_string(), "xxHash", xxhash, "utf8proc", utf8proc_version());
 }
 
 static json_t *limit_json(unsigned resource)
@@ -114,8 +119,8 @@ static json_t *limit_json(unsigned resource)
 
 static json_t *limits_json(void)
 {
-    return json_pack("{s:o, s:o, s:o}", "open_files", limit_json(RLIMIT_NOFILE), "address_space", limit_json(RLIMIT_AS), "file_size",
-                     limit_json(RLIMIT_FSIZE));
+    return json_pack("{s:o, s:o, s:o}", "open_files", limit_json(RLIMIT_NOFILE), "address_space", limit_json(RLIMIT_AS),
+                     "file_size", limit_json(RLIMIT_FSIZE));
 }
 
 /* ---- for a person ---- */
@@ -137,7 +142,8 @@ static void print_processor(const json_t *p, const char *device)
     printf("processor    %s\n", *brand ? brand : "unknown");
     printf("threads      %.0f of %.0f cores online\n", real(p, "threads"), real(p, "cores_online"));
     put_list("instructions", json_object_get(p, "found"));
-    if (!json_equal(json_object_get(p, "found"), json_object_get(p, "used"))) put_list("  DC_CPU", json_object_get(p, "used"));
+    if (!json_equal(json_object_get(p, "found"), json_object_get(p, "used")))
+        put_list("  DC_CPU", json_object_get(p, "used"));
     printf("peak fp32    %.0f GFLOP/s measured on %s registers\n", real(p, "fp32_flops") / 1e9,
            json_string_value(json_object_get(p, "fp32_registers")));
     printf("memory rate  %.1f GB/s read\n", real(p, "read_bytes_per_second") / 1e9);
@@ -147,8 +153,10 @@ static void print_processor(const json_t *p, const char *device)
 static void print_memory(const json_t *m)
 {
     char a[32], b[32];
-    printf("memory       %s, %s available", dc_human_bytes(a, sizeof a, real(m, "total")), dc_human_bytes(b, sizeof b, real(m, "available")));
-    if (real(m, "cgroup_limit") > 0) printf(", the container's limit is %s", dc_human_bytes(a, sizeof a, real(m, "cgroup_limit")));
+    printf("memory       %s, %s available", dc_human_bytes(a, sizeof a, real(m, "total")),
+           dc_human_bytes(b, sizeof b, real(m, "available")));
+    if (real(m, "cgroup_limit") > 0)
+        printf(", the container's limit is %s", dc_human_bytes(a, sizeof a, real(m, "cgroup_limit")));
     printf("\ntemporary    %s, %s free\n", json_string_value(json_object_get(m, "temporary_folder")),
            dc_human_bytes(a, sizeof a, real(m, "temporary_free")));
 }
@@ -161,17 +169,16 @@ static void print_rest(const json_t *all)
     puts("GPU          no CUDA in this build");
     put_list("GEMM", json_object_get(all, "gemm"));
     printf("libraries    ");
-    json_object_foreach(json_object_get(all, "libraries"), key, value) printf("%s%s %s", n++ ? ", " : "", key, json_string_value(value));
+    json_object_foreach(json_object_get(all, "libraries"), key, value)
+        printf("%s%s %s", n++ ? ", " : "", key, json_string_value(value));
     printf("\nlimits       ");
     n = 0;
     json_object_foreach(json_object_get(all, "limits"), key, value)
     {
         printf("%s", n++ ? ", " : "");
         for (const char *c = key; *c; c++) putchar(*c == '_' ? ' ' : *c);
-        if (json_is_null(value))
-            printf(" unlimited");
-        else
-            printf(" %lld", (long long)json_integer_value(value));
+        if (json_is_null(value)) printf(" unlimited");
+        else printf(" %lld", (long long)json_integer_value(value));
     }
     putchar('\n');
 }
@@ -184,8 +191,9 @@ static int run(dc_cli *cli, dc_error *err)
     json_t *processor = NULL, *all = NULL;
     DC_TRY(dc_dev_open(&dev, &options, err));
     processor = processor_json(err);
-    all = processor ? json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:s, s:n}", "version", DC_VERSION, "processor", processor, "memory", memory_json(),
-                                "gemm", gemm_json(), "libraries", libraries_json(), "limits", limits_json(), "device", dc_dev_describe(dev), "cuda")
+    all = processor ? json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:s, s:n}", "version", DC_VERSION, "processor",
+                                processor, "memory", memory_json(), "gemm", gemm_json(), "libraries", libraries_json(),
+                                "limits", limits_json(), "device", dc_dev_describe(dev), "cuda")
                     : NULL;
     if (!all) {
         rc = dc_fail_memory(err, 0, "a description of this machine");
@@ -206,6 +214,10 @@ done:
     return rc;
 }
 
-const dc_command dc_cmd_doctor = {.name = "doctor", .group = "look",
-                                  .summary = "what this machine has: cores, instruction sets, memory, libraries, measured ceilings",
-                                  .takes = DC_TAKES_NONE, .examples = "  decant doctor\n  decant doctor --json\n", .run = run};
+const dc_command dc_cmd_doctor = {
+    .name = "doctor",
+    .group = "look",
+    .summary = "what this machine has: cores, instruction sets, memory, libraries, measured ceilings",
+    .takes = DC_TAKES_NONE,
+    .examples = "  decant doctor\n  decant doctor --json\n",
+    .run = run};

@@ -16,16 +16,11 @@ void dc_inspect_text(dc_str *out, const char *text, size_t n, size_t most)
     while (i < end) {
         int32_t cp;
         const size_t used = dc_utf8_decode(&cp, text + i, n - i);
-        if (cp == '\n')
-            dc_str_puts(out, "\\n");
-        else if (cp == '\t')
-            dc_str_puts(out, "\\t");
-        else if ((cp >= 0 && cp < 32) || (cp >= 127 && cp < 160))
-            dc_str_putf(out, "\\x%02x", (unsigned)cp);
-        else if (cp < 0)
-            dc_str_puts(out, "\xef\xbf\xbd");
-        else
-            dc_str_append(out, text + i, used);
+        if (cp == '\n') dc_str_puts(out, "\\n");
+        else if (cp == '\t') dc_str_puts(out, "\\t");
+        else if ((cp >= 0 && cp < 32) || (cp >= 127 && cp < 160)) dc_str_putf(out, "\\x%02x", (unsigned)cp);
+        else if (cp < 0) dc_str_puts(out, "\xef\xbf\xbd");
+        else dc_str_append(out, text + i, used);
         i += used;
     }
     if (end < n) dc_str_puts(out, "...");
@@ -53,7 +48,9 @@ int64_t dc_inspect_count(const dc_inspect *v, int64_t n, int64_t usual)
 void dc_inspect_more(dc_inspect *v, int64_t shown, int64_t n, const char *what)
 {
     char count[32];
-    if (shown < n) dc_str_putf(&v->text, "... %s more %s; --limit 0 shows all\n", dc_human_count(count, sizeof count, n - shown), what);
+    if (shown < n)
+        dc_str_putf(&v->text, "... %s more %s; --limit 0 shows all\n", dc_human_count(count, sizeof count, n - shown),
+                    what);
 }
 
 /* ---- which kind ---- */
@@ -93,6 +90,7 @@ static inspect_fn *kind_of_dir(const char *path)
     if (has(path, "config.json")) return dc_inspect_model;
     if (has_ending(path, "-00000.h5")) return dc_inspect_sets;
     if (has(path, "tokenizer.json")) return dc_inspect_tokenizer;
+    if (has(path, "summary.json")) return dc_inspect_stage;
     return has_ending(path, ".safetensors") ? dc_inspect_safetensors : NULL;
 }
 
@@ -104,24 +102,15 @@ static int kind_of_file(inspect_fn **kind, const char *path, dc_error *err)
     if (rc != DC_OK) return rc;
     const size_t n = map.size < 8 ? (size_t)map.size : 8;
     const char *bytes = (const char *)map.data;
-    if (n >= 4 && !memcmp(bytes, "GGUF", 4))
-        *kind = dc_inspect_gguf;
-    else if (n == 8 && !memcmp(bytes, "\x89HDF\r\n\x1a\n", 8))
-        *kind = dc_inspect_sets;
-    else if (n >= 6 && !memcmp(bytes, "\x93NUMPY", 6))
-        *kind = dc_inspect_npy;
-    else if (ends(path, ".safetensors"))
-        *kind = dc_inspect_safetensors;
-    else if (ends(path, ".yaml") || ends(path, ".yml"))
-        *kind = dc_inspect_recipe;
-    else if (!strcmp(dc_path_base(path), "tokenizer.json"))
-        *kind = dc_inspect_tokenizer;
-    else if (!strcmp(dc_path_base(path), "metrics.jsonl"))
-        *kind = dc_inspect_metrics;
-    else if (ends(path, ".json") && n && bytes[0] == '{')
-        *kind = dc_inspect_json;
-    else
-        *kind = dc_inspect_rows; /* whose reader tells what it can read */
+    if (n >= 4 && !memcmp(bytes, "GGUF", 4)) *kind = dc_inspect_gguf;
+    else if (n == 8 && !memcmp(bytes, "\x89HDF\r\n\x1a\n", 8)) *kind = dc_inspect_sets;
+    else if (n >= 6 && !memcmp(bytes, "\x93NUMPY", 6)) *kind = dc_inspect_npy;
+    else if (ends(path, ".safetensors")) *kind = dc_inspect_safetensors;
+    else if (ends(path, ".yaml") || ends(path, ".yml")) *kind = dc_inspect_recipe;
+    else if (!strcmp(dc_path_base(path), "tokenizer.json")) *kind = dc_inspect_tokenizer;
+    else if (!strcmp(dc_path_base(path), "metrics.jsonl")) *kind = dc_inspect_metrics;
+    else if (ends(path, ".json") && n && bytes[0] == '{') *kind = dc_inspect_json;
+    else *kind = dc_inspect_rows; /* whose reader tells what it can read */
     dc_map_close(&map);
     return DC_OK;
 }
@@ -132,8 +121,10 @@ static int find_kind(inspect_fn **kind, const char *path, dc_error *err)
     *kind = kind_of_dir(path);
     if (*kind) return DC_OK;
     return dc_fail(err, DC_EUNKNOWN,
-                   "%s: nothing decant knows is in this folder: no model (config.json), adapter (adapter_config.json), checkpoint, run "
-                   "(recipe.json), token shards or targets (*-00000.h5), tokenizer", path);
+                   "%s: nothing decant knows is in this folder: no model (config.json), adapter (adapter_config.json), "
+                   "checkpoint, run "
+                   "(recipe.json), stage of a run (summary.json), token shards or targets (*-00000.h5), tokenizer",
+                   path);
 }
 
 static int show(dc_inspect *v, const dc_cli *cli, dc_error *err)
@@ -175,7 +166,12 @@ static const dc_flag flags[] = {{"--model", "M", "token shards: the model whose 
                                 {"--limit", "N", "items shown of a list: tensors, documents, rows; 0: all"},
                                 {NULL, NULL, NULL}};
 
-const dc_command dc_cmd_inspect = {
-    .name = "inspect", .group = "look", .summary = "what is in any file or folder that decant reads or writes", .takes = DC_TAKES_WORDS,
-    .words = "FILE | DIR", .flags = flags,
-    .examples = "  decant inspect model.gguf\n  decant inspect runs/quickstart/data --model runs/quickstart/tokenizer --limit 5\n", .run = run};
+const dc_command dc_cmd_inspect = {.name = "inspect",
+                                   .group = "look",
+                                   .summary = "what is in any file or folder that decant reads or writes",
+                                   .takes = DC_TAKES_WORDS,
+                                   .words = "FILE | DIR",
+                                   .flags = flags,
+                                   .examples = "  decant inspect model.gguf\n  decant inspect runs/quickstart/data "
+                                               "--model runs/quickstart/tokenizer --limit 5\n",
+                                   .run = run};

@@ -27,7 +27,8 @@ static int save(const dc_opened *o, const char *out, dc_dtype type, dc_error *er
     dc_str_append(&staging, out, n);
     dc_str_puts(&staging, ".tmp");
     if (staging.failed) return dc_fail_memory(err, n, "a path");
-    DC_TRY(dc_disk_check(out, dc_model_parameters(o->model) * (type == DC_F16 || type == DC_BF16 ? 2 : 4), "the merged model", err));
+    DC_TRY(dc_disk_check(out, dc_model_parameters(o->model) * (type == DC_F16 || type == DC_BF16 ? 2 : 4),
+                         "the merged model", err));
     DC_TRY(dc_lora_prepare_merge(o->lora, err));
     DC_TRY(dc_remove_tree(staging.data, err));
     DC_TRY(dc_model_save(o->model, staging.data, type, 0, dc_lora_merged_rows, o->lora, err));
@@ -55,9 +56,9 @@ static int run(dc_cli *cli, dc_error *err)
     DC_TRY(dc_opened_model(&o, cli, 1, err));
     DC_TRY(save(&o, out, type, err));
     if (cli->json)
-        DC_TRY(dc_print_json(json_pack("{s:s, s:I}", "out", out, "parameters", (json_int_t)dc_model_parameters(o.model)), err));
-    else
-        dc_log(DC_LOG_INFO, "merge     done    %s · %s", out, dc_lora_describe(o.lora));
+        DC_TRY(dc_print_json(
+            json_pack("{s:s, s:I}", "out", out, "parameters", (json_int_t)dc_model_parameters(o.model)), err));
+    else dc_log(DC_LOG_INFO, "merge     done    %s · %s", out, dc_lora_describe(o.lora));
 done:
     dc_opened_release(&o);
     return rc;
@@ -72,6 +73,11 @@ static const dc_flag flags[] = {{"--model", "M", "the base: an HF directory or a
                                 {NULL, NULL, NULL}};
 
 const dc_command dc_cmd_merge = {
-    .name = "merge", .group = "deploy", .summary = "merges an adapter into its base, as an HF directory", .takes = DC_TAKES_RECIPE_MAYBE,
-    .flags = flags, .sections = "student lora",
-    .examples = "  decant merge my.yaml\n  decant merge --model base --adapter runs/my/train/adapter --out merged\n", .run = run};
+    .name = "merge",
+    .group = "deploy",
+    .summary = "merges an adapter into its base, as an HF directory",
+    .takes = DC_TAKES_RECIPE_MAYBE,
+    .flags = flags,
+    .sections = "student lora",
+    .examples = "  decant merge my.yaml\n  decant merge --model base --adapter runs/my/train/adapter --out merged\n",
+    .run = run};

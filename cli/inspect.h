@@ -22,7 +22,7 @@ typedef struct dc_inspect {
     int color;               /* the text goes to a terminal */
     dc_tokenizer *tokenizer; /* of --model, or NULL */
     dc_str text;
-    json_t *json;            /* object */
+    json_t *json; /* object */
 } dc_inspect;
 
 /* ---- for the inspectors ---- */
@@ -42,15 +42,16 @@ void dc_inspect_more(dc_inspect *v, int64_t shown, int64_t n, const char *what);
 /* ---- kinds ---- */
 int dc_inspect_gguf(dc_inspect *v, dc_error *err);
 int dc_inspect_safetensors(dc_inspect *v, dc_error *err);
-int dc_inspect_model(dc_inspect *v, dc_error *err);      /* an HF directory */
-int dc_inspect_adapter(dc_inspect *v, dc_error *err);    /* a PEFT directory */
-int dc_inspect_tokenizer(dc_inspect *v, dc_error *err);  /* a folder or a tokenizer.json */
-int dc_inspect_sets(dc_inspect *v, dc_error *err);       /* a folder of SET-00000.h5, or one such file */
-int dc_inspect_rows(dc_inspect *v, dc_error *err);       /* data files */
+int dc_inspect_model(dc_inspect *v, dc_error *err);     /* an HF directory */
+int dc_inspect_adapter(dc_inspect *v, dc_error *err);   /* a PEFT directory */
+int dc_inspect_tokenizer(dc_inspect *v, dc_error *err); /* a folder or a tokenizer.json */
+int dc_inspect_sets(dc_inspect *v, dc_error *err);      /* a folder of SET-00000.h5, or one such file */
+int dc_inspect_rows(dc_inspect *v, dc_error *err);      /* data files */
 int dc_inspect_checkpoint(dc_inspect *v, dc_error *err);
-int dc_inspect_run(dc_inspect *v, dc_error *err);        /* an output_dir */
+int dc_inspect_run(dc_inspect *v, dc_error *err);   /* an output_dir */
+int dc_inspect_stage(dc_inspect *v, dc_error *err); /* one of its folders: summary and times */
 int dc_inspect_metrics(dc_inspect *v, dc_error *err);
-int dc_inspect_json(dc_inspect *v, dc_error *err);       /* summaries, parity reports, configs */
+int dc_inspect_json(dc_inspect *v, dc_error *err); /* summaries, parity reports, configs */
 int dc_inspect_recipe(dc_inspect *v, dc_error *err);
 int dc_inspect_npy(dc_inspect *v, dc_error *err);
 

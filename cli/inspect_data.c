@@ -46,10 +46,8 @@ static void put_doc_text(dc_inspect *v, json_t *doc, const int32_t *ids, const u
         for (; i < n && (mask[i] != 0) == trained; i++) {
             size_t length = 0;
             const char *bytes = dc_token_bytes(v->tokenizer, ids[i], &length);
-            if (bytes)
-                dc_str_append(&text, bytes, length);
-            else
-                dc_str_putf(&text, "<%d>", ids[i]);
+            if (bytes) dc_str_append(&text, bytes, length);
+            else dc_str_putf(&text, "<%d>", ids[i]);
         }
         put_part(v, dc_str_text(&text), text.n, trained);
         json_array_append_new(parts, part_json(dc_str_text(&text), text.n, trained));
@@ -68,7 +66,12 @@ static void put_doc_ids(dc_inspect *v, json_t *doc, const int32_t *ids, const ui
         json_array_append_new(all, json_integer(ids[i]));
         json_array_append_new(trained, json_integer(mask[i]));
         if (i >= SHOWN_IDS) continue;
-        const char *before = !mask[i] ? "" : v->color ? "\x1b[32m" : "[", *behind = !mask[i] ? "" : v->color ? "\x1b[0m" : "]";
+        const char *before = !mask[i]   ? ""
+                             : v->color ? "\x1b[32m"
+                                        : "[",
+                   *behind = !mask[i]   ? ""
+                             : v->color ? "\x1b[0m"
+                                        : "]";
         dc_str_putf(&v->text, "%s%s%d%s", i ? " " : "", before, ids[i], behind);
     }
     dc_str_puts(&v->text, n > SHOWN_IDS ? " ...\n" : "\n");
@@ -110,15 +113,21 @@ static int inspect_tokens(dc_inspect *v, json_t *out, const char *dir, const cha
     const dc_set_info *info = dc_set_info_of(set);
     const int64_t n = dc_set_docs(set), all = dc_set_tokens(set);
     const dc_hash hash = dc_set_hash(set);
-    dc_str_putf(&v->text, "tokens '%s'   %s documents · %s tokens, %.1f %% trained · at most %lld a document · vocabulary %lld · %s\n", name,
-                dc_human_count(docs, sizeof docs, n), dc_human_count(tokens, sizeof tokens, all),
-                all ? 100 * (double)dc_set_trained(set) / (double)all : 0.0, (long long)info->max_length, (long long)info->vocab_size, hash.hex);
-    json_object_update_new(out, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s}", "kind", "tokens", "documents", (json_int_t)n, "tokens",
-                                          (json_int_t)all, "trained", (json_int_t)dc_set_trained(set), "max_length", (json_int_t)info->max_length,
-                                          "vocab_size", (json_int_t)info->vocab_size, "hash", hash.hex, "tokenizer", info->tokenizer.hex));
+    dc_str_putf(
+        &v->text,
+        "tokens '%s'   %s documents · %s tokens, %.1f %% trained · at most %lld a document · vocabulary %lld · %s\n",
+        name, dc_human_count(docs, sizeof docs, n), dc_human_count(tokens, sizeof tokens, all),
+        all ? 100 * (double)dc_set_trained(set) / (double)all : 0.0, (long long)info->max_length,
+        (long long)info->vocab_size, hash.hex);
+    json_object_update_new(out, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:s, s:s}", "kind", "tokens", "documents",
+                                          (json_int_t)n, "tokens", (json_int_t)all, "trained",
+                                          (json_int_t)dc_set_trained(set), "max_length", (json_int_t)info->max_length,
+                                          "vocab_size", (json_int_t)info->vocab_size, "hash", hash.hex, "tokenizer",
+                                          info->tokenizer.hex));
     if (v->tokenizer) {
         const dc_hash own = dc_tokenizer_hash(v->tokenizer);
-        if (!dc_hash_equal(&own, &info->tokenizer)) dc_log(DC_LOG_WARN, "the set '%s' was made with another tokenizer than --model's", name);
+        if (!dc_hash_equal(&own, &info->tokenizer))
+            dc_log(DC_LOG_WARN, "the set '%s' was made with another tokenizer than --model's", name);
     }
     const int64_t shown = dc_inspect_count(v, n, SHOWN_DOCS);
     for (int64_t d = 0; d < shown; d++) DC_TRY(put_doc(v, list, set, d, err));
@@ -140,15 +149,18 @@ static int inspect_targets(dc_inspect *v, json_t *out, const char *dir, const ch
     if (rc != DC_OK) return rc;
     const dc_store_info *i = dc_store_info_of(store);
     const int sampled = i->kind == DC_TARGETS_SAMPLED;
-    dc_str_putf(&v->text, "targets '%s'  %s, %lld a token at temperature %g · %s documents · %.1f B/token · vocabulary %lld\n", name,
-                sampled ? "sampled" : "top-k", (long long)(sampled ? i->n_samples : i->topk), i->temperature,
-                dc_human_count(docs, sizeof docs, dc_store_docs(store)), dc_store_bytes_per_row(store), (long long)i->vocab_size);
+    dc_str_putf(&v->text,
+                "targets '%s'  %s, %lld a token at temperature %g · %s documents · %.1f B/token · vocabulary %lld\n",
+                name, sampled ? "sampled" : "top-k", (long long)(sampled ? i->n_samples : i->topk), i->temperature,
+                dc_human_count(docs, sizeof docs, dc_store_docs(store)), dc_store_bytes_per_row(store),
+                (long long)i->vocab_size);
     dc_str_putf(&v->text, "  teacher %s\n  data    %s\n", i->teacher.hex, i->data.hex);
-    json_object_update_new(out, json_pack("{s:s, s:s, s:I, s:f, s:I, s:f, s:I, s:s, s:s, s:s}", "kind", "targets", "targets",
-                                          sampled ? "sampled" : "topk", "entries", (json_int_t)(sampled ? i->n_samples : i->topk), "temperature",
-                                          i->temperature, "documents", (json_int_t)dc_store_docs(store), "bytes_per_row",
-                                          dc_store_bytes_per_row(store), "vocab_size", (json_int_t)i->vocab_size, "teacher", i->teacher.hex, "data",
-                                          i->data.hex, "tokenizer", i->tokenizer.hex));
+    json_object_update_new(
+        out, json_pack("{s:s, s:s, s:I, s:f, s:I, s:f, s:I, s:s, s:s, s:s}", "kind", "targets", "targets",
+                       sampled ? "sampled" : "topk", "entries", (json_int_t)(sampled ? i->n_samples : i->topk),
+                       "temperature", i->temperature, "documents", (json_int_t)dc_store_docs(store), "bytes_per_row",
+                       dc_store_bytes_per_row(store), "vocab_size", (json_int_t)i->vocab_size, "teacher",
+                       i->teacher.hex, "data", i->data.hex, "tokenizer", i->tokenizer.hex));
     dc_store_close(store);
     return DC_OK;
 }
@@ -247,8 +259,9 @@ static void put_row(dc_inspect *v, json_t *list, const dc_record *record)
         dc_json_dump(&v->text, record->value, 2);
         dc_str_putc(&v->text, '\n');
     }
-    json_array_append_new(list, record->kind == DC_READ_BAD ? json_pack("{s:s, s:s}", "schema", kind, "reason", record->reason)
-                                                            : json_pack("{s:s, s:O}", "schema", kind, "row", record->value));
+    json_array_append_new(list, record->kind == DC_READ_BAD
+                                    ? json_pack("{s:s, s:s}", "schema", kind, "reason", record->reason)
+                                    : json_pack("{s:s, s:O}", "schema", kind, "row", record->value));
 }
 
 int dc_inspect_rows(dc_inspect *v, dc_error *err)

@@ -52,8 +52,10 @@ static void put_stage(dc_inspect *v, json_t *stages, const char *folder)
         dc_str_putf(&v->text, "%-9s done    ", folder);
         dc_inspect_text(&v->text, name ? name : "", name ? strlen(name) : 0, 32);
         if (times)
-            dc_str_putf(&v->text, " in %s, peak memory %s", dc_human_time(time, sizeof time, json_number_value(json_object_get(times, "seconds"))),
-                        dc_human_bytes(memory, sizeof memory, json_number_value(json_object_get(times, "peak_memory"))));
+            dc_str_putf(
+                &v->text, " in %s, peak memory %s",
+                dc_human_time(time, sizeof time, json_number_value(json_object_get(times, "seconds"))),
+                dc_human_bytes(memory, sizeof memory, json_number_value(json_object_get(times, "peak_memory"))));
         dc_str_putc(&v->text, '\n');
         json_object_set_new(stages, folder, json_pack("{s:O, s:O?}", "summary", summary, "times", times));
     } else {
@@ -91,6 +93,23 @@ int dc_inspect_run(dc_inspect *v, dc_error *err)
     return DC_OK;
 }
 
+int dc_inspect_stage(dc_inspect *v, dc_error *err)
+{
+    json_t *summary = dc_report_json(v->path, "summary.json"), *times = dc_report_json(v->path, "times.json");
+    if (!summary) {
+        json_decref(times);
+        return dc_fail(err, DC_EFORMAT, "%s/summary.json cannot be read", v->path);
+    }
+    dc_inspect_fact(v, "stage", "kind", json_string("stage"), "%s", v->path);
+    dc_json_dump(&v->text, summary, 2);
+    dc_str_putc(&v->text, '\n');
+    if (times) dc_json_dump(&v->text, times, 2);
+    if (times) dc_str_putc(&v->text, '\n');
+    json_object_set_new(v->json, "summary", summary);
+    if (times) json_object_set_new(v->json, "times", times);
+    return DC_OK;
+}
+
 /* ---- metrics ---- */
 
 int dc_inspect_metrics(dc_inspect *v, dc_error *err)
@@ -98,9 +117,15 @@ int dc_inspect_metrics(dc_inspect *v, dc_error *err)
     static const struct {
         dc_curve curve;
         const char *name, *key;
-    } shown[] = {{DC_CURVE_LOSS, "loss", "loss"}, {DC_CURVE_CE, "ce", "ce"}, {DC_CURVE_KD, "kd", "kd"}, {DC_CURVE_GRAD, "grad norm", "grad_norm"},
-                 {DC_CURVE_LR, "rate", "learning_rate"}, {DC_CURVE_RATE, "tok/s", "tokens_per_second"}, {DC_CURVE_EVAL_CE, "eval ce", "eval_ce"},
-                 {DC_CURVE_EVAL_KD, "eval kd", "eval_kd"}, {DC_CURVE_EVAL_ACCURACY, "accuracy", "eval_accuracy"}};
+    } shown[] = {{DC_CURVE_LOSS, "loss", "loss"},
+                 {DC_CURVE_CE, "ce", "ce"},
+                 {DC_CURVE_KD, "kd", "kd"},
+                 {DC_CURVE_GRAD, "grad norm", "grad_norm"},
+                 {DC_CURVE_LR, "rate", "learning_rate"},
+                 {DC_CURVE_RATE, "tok/s", "tokens_per_second"},
+                 {DC_CURVE_EVAL_CE, "eval ce", "eval_ce"},
+                 {DC_CURVE_EVAL_KD, "eval kd", "eval_kd"},
+                 {DC_CURVE_EVAL_ACCURACY, "accuracy", "eval_accuracy"}};
     dc_metrics_file m;
     const int rc = dc_metrics_read(&m, v->path, err);
     if (rc != DC_OK) return rc;
@@ -110,7 +135,8 @@ int dc_inspect_metrics(dc_inspect *v, dc_error *err)
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
         const dc_points *p = &m.curve[shown[i].curve];
         if (!p->n) continue;
-        dc_inspect_fact(v, shown[i].name, shown[i].key, json_pack("{s:f, s:f}", "first", p->y[0], "last", p->y[p->n - 1]),
+        dc_inspect_fact(v, shown[i].name, shown[i].key,
+                        json_pack("{s:f, s:f}", "first", p->y[0], "last", p->y[p->n - 1]),
                         "%.6g at step %.0f, %.6g at step %.0f", p->y[0], p->x[0], p->y[p->n - 1], p->x[p->n - 1]);
     }
     dc_metrics_release(&m);

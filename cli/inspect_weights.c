@@ -15,11 +15,14 @@ enum { SHOWN_TENSORS = 24, SHOWN_ITEMS = 6, SHOWN_TEXT = 72 };
 
 /* ---- tensors: a list of {"name", "type", "shape" (slowest first), "bytes"} ---- */
 
-static json_t *tensor_json(const char *name, dc_dtype type, int n_dims, const int64_t *shape, int reversed, int64_t bytes)
+static json_t *tensor_json(const char *name, dc_dtype type, int n_dims, const int64_t *shape, int reversed,
+                           int64_t bytes)
 {
     json_t *dims = json_array();
-    for (int d = 0; d < n_dims; d++) json_array_append_new(dims, json_integer((json_int_t)shape[reversed ? n_dims - 1 - d : d]));
-    json_t *tensor = json_pack("{s:s, s:s, s:o, s:I}", "name", name, "type", dc_dtype_get(type)->name, "shape", dims, "bytes", (json_int_t)bytes);
+    for (int d = 0; d < n_dims; d++)
+        json_array_append_new(dims, json_integer((json_int_t)shape[reversed ? n_dims - 1 - d : d]));
+    json_t *tensor = json_pack("{s:s, s:s, s:o, s:I}", "name", name, "type", dc_dtype_get(type)->name, "shape", dims,
+                               "bytes", (json_int_t)bytes);
     return tensor ? tensor : json_pack("{s:s, s:I}", "name", "(a name that is not UTF-8)", "bytes", (json_int_t)bytes);
 }
 
@@ -28,8 +31,8 @@ static int64_t elements(const json_t *tensor)
     size_t i;
     json_t *dim;
     int64_t n = 1;
-    json_array_foreach(json_object_get(tensor, "shape"), i, dim)
-        if (dc_mul_size(&n, n, json_integer_value(dim))) return 0;
+    json_array_foreach(json_object_get(tensor, "shape"), i,
+                       dim) if (dc_mul_size(&n, n, json_integer_value(dim))) return 0;
     return n;
 }
 
@@ -38,10 +41,11 @@ static void put_tensor(dc_str *out, const json_t *tensor)
     char shape[128], bytes[32];
     size_t i, n = 0;
     json_t *dim;
-    const char *name = json_string_value(json_object_get(tensor, "name")), *type = json_string_value(json_object_get(tensor, "type"));
+    const char *name = json_string_value(json_object_get(tensor, "name")),
+               *type = json_string_value(json_object_get(tensor, "type"));
     shape[0] = 0;
-    json_array_foreach(json_object_get(tensor, "shape"), i, dim)
-        if (n < sizeof shape - 24) n += (size_t)snprintf(shape + n, sizeof shape - n, "%s%lld", i ? " x " : "", (long long)json_integer_value(dim));
+    json_array_foreach(json_object_get(tensor, "shape"), i, dim) if (n < sizeof shape - 24) n +=
+        (size_t)snprintf(shape + n, sizeof shape - n, "%s%lld", i ? " x " : "", (long long)json_integer_value(dim));
     dc_str_putf(out, "  %-6s %16s %10s  ", type ? type : "?", shape,
                 dc_human_bytes(bytes, sizeof bytes, (double)json_integer_value(json_object_get(tensor, "bytes"))));
     dc_inspect_text(out, name, strlen(name), 0);
@@ -62,11 +66,12 @@ static void put_tensors(dc_inspect *v, json_t *tensors)
         parameters += elements(tensor), bytes += json_integer_value(json_object_get(tensor, "bytes"));
         if (name) json_object_set_new(types, name, json_integer(json_integer_value(json_object_get(types, name)) + 1));
     }
-    dc_inspect_fact(v, "parameters", "parameters", json_integer((json_int_t)parameters), "%s in %s", dc_human_count(a, sizeof a, parameters),
-                    dc_human_bytes(b, sizeof b, (double)bytes));
+    dc_inspect_fact(v, "parameters", "parameters", json_integer((json_int_t)parameters), "%s in %s",
+                    dc_human_count(a, sizeof a, parameters), dc_human_bytes(b, sizeof b, (double)bytes));
     dc_str_putf(&v->text, "%-13s %zu", "tensors", json_array_size(tensors));
     i = 0;
-    json_object_foreach(types, type, count) dc_str_putf(&v->text, "%s%s %lld", i++ ? ", " : ": ", type, (long long)json_integer_value(count));
+    json_object_foreach(types, type, count)
+        dc_str_putf(&v->text, "%s%s %lld", i++ ? ", " : ": ", type, (long long)json_integer_value(count));
     dc_str_putc(&v->text, '\n');
     const int64_t shown = dc_inspect_count(v, (int64_t)json_array_size(tensors), SHOWN_TENSORS);
     for (i = 0; i < (size_t)shown; i++) put_tensor(&v->text, json_array_get(tensors, i));
@@ -119,8 +124,7 @@ static void put_kv(dc_inspect *v, const dc_gguf_kv *kv, const json_t *value)
     if (kv->type != DC_GGUF_ARRAY) {
         if (kv->type == DC_GGUF_F32)
             dc_str_putf(&v->text, "%.7g", dc_gguf_item_f64(kv, 0)); /* a float's digits, not a double's */
-        else
-            put_json(&v->text, value);
+        else put_json(&v->text, value);
         dc_str_putc(&v->text, '\n');
         return;
     }
@@ -184,16 +188,16 @@ int dc_inspect_safetensors(dc_inspect *v, dc_error *err)
 
 static void put_config(dc_inspect *v, const dc_config *c)
 {
-    dc_inspect_fact(v, "family", "family", json_string(dc_family_hf_type(c->family)), "%s (%s in GGUF)", dc_family_hf_type(c->family),
-                    dc_family_gguf_arch(c->family));
-    dc_inspect_fact(v, "shape", "layers", json_integer((json_int_t)c->L), "%lld layers, width %lld, feed-forward %lld", (long long)c->L,
-                    (long long)c->C, (long long)c->F);
-    dc_inspect_fact(v, "attention", "heads", json_integer((json_int_t)c->H), "%lld heads of %lld, %lld for keys and values", (long long)c->H,
-                    (long long)c->D, (long long)c->K);
+    dc_inspect_fact(v, "family", "family", json_string(dc_family_hf_type(c->family)), "%s (%s in GGUF)",
+                    dc_family_hf_type(c->family), dc_family_gguf_arch(c->family));
+    dc_inspect_fact(v, "shape", "layers", json_integer((json_int_t)c->L), "%lld layers, width %lld, feed-forward %lld",
+                    (long long)c->L, (long long)c->C, (long long)c->F);
+    dc_inspect_fact(v, "attention", "heads", json_integer((json_int_t)c->H),
+                    "%lld heads of %lld, %lld for keys and values", (long long)c->H, (long long)c->D, (long long)c->K);
     dc_inspect_fact(v, "vocabulary", "vocab_size", json_integer((json_int_t)c->V), "%lld%s", (long long)c->V,
                     c->tied ? ", head tied to the embedding" : "");
-    dc_inspect_fact(v, "context", "max_position", json_integer((json_int_t)c->max_position), "%lld positions, rope theta %g",
-                    (long long)c->max_position, c->rope.theta);
+    dc_inspect_fact(v, "context", "max_position", json_integer((json_int_t)c->max_position),
+                    "%lld positions, rope theta %g", (long long)c->max_position, c->rope.theta);
     json_object_set_new(v->json, "hidden_size", json_integer((json_int_t)c->C));
     json_object_set_new(v->json, "intermediate_size", json_integer((json_int_t)c->F));
     json_object_set_new(v->json, "kv_heads", json_integer((json_int_t)c->K));
@@ -218,10 +222,8 @@ int dc_inspect_model(dc_inspect *v, dc_error *err)
     json_t *json = NULL;
     DC_TRY(load_below(&json, v->path, "config.json", err));
     dc_inspect_fact(v, "model", "kind", json_string("model"), "%s", v->path);
-    if (dc_config_from_json(&config, json, "config.json", &why) == DC_OK)
-        put_config(v, &config);
-    else
-        dc_inspect_fact(v, "not runnable", "refused", json_string(why.message), "%s", why.message);
+    if (dc_config_from_json(&config, json, "config.json", &why) == DC_OK) put_config(v, &config);
+    else dc_inspect_fact(v, "not runnable", "refused", json_string(why.message), "%s", why.message);
     DC_TRY(put_safetensors(v, v->path, err));
 done:
     json_decref(json);
@@ -236,8 +238,10 @@ static void put_targets(dc_inspect *v, const json_t *config)
     json_t *name, *targets = json_object_get(config, "target_modules");
     dc_str text = {0};
     if (json_is_string(targets)) dc_str_puts(&text, json_string_value(targets));
-    json_array_foreach(targets, i, name) dc_str_putf(&text, "%s%s", i ? ", " : "", json_string_value(name) ? json_string_value(name) : "?");
-    dc_inspect_fact(v, "targets", "target_modules", targets ? json_incref(targets) : json_null(), "%s", dc_str_text(&text));
+    json_array_foreach(targets, i, name)
+        dc_str_putf(&text, "%s%s", i ? ", " : "", json_string_value(name) ? json_string_value(name) : "?");
+    dc_inspect_fact(v, "targets", "target_modules", targets ? json_incref(targets) : json_null(), "%s",
+                    dc_str_text(&text));
     dc_str_release(&text);
 }
 
@@ -255,7 +259,8 @@ int dc_inspect_adapter(dc_inspect *v, dc_error *err)
     DC_TRY(dc_json_text(&base, config, "base_model_name_or_path", "", "adapter_config.json", err));
     dc_inspect_fact(v, "adapter", "kind", json_string("adapter"), "%s", v->path);
     dc_inspect_fact(v, "base", "base", json_string(base), "%s", *base ? base : "not said");
-    dc_inspect_fact(v, "rank", "r", json_real(r), "%g, alpha %g%s", r, alpha, json_is_true(json_object_get(config, "use_rslora")) ? ", rsLoRA" : "");
+    dc_inspect_fact(v, "rank", "r", json_real(r), "%g, alpha %g%s", r, alpha,
+                    json_is_true(json_object_get(config, "use_rslora")) ? ", rsLoRA" : "");
     json_object_set_new(v->json, "lora_alpha", json_real(alpha));
     put_targets(v, config);
     DC_TRY(put_safetensors(v, weights, err));
@@ -277,11 +282,15 @@ int dc_inspect_tokenizer(dc_inspect *v, dc_error *err)
     const char *chat = dc_tokenizer_chat_template(t);
     dc_tokenizer_eog(t, &n);
     dc_inspect_fact(v, "tokenizer", "kind", json_string("tokenizer"), "%s", v->path);
-    dc_inspect_fact(v, "entries", "size", json_integer((json_int_t)dc_tokenizer_size(t)), "%lld", (long long)dc_tokenizer_size(t));
-    dc_inspect_fact(v, "begins with", "bos", json_integer(dc_tokenizer_bos(t)), dc_tokenizer_bos(t) < 0 ? "nothing" : "id %d", dc_tokenizer_bos(t));
-    dc_inspect_fact(v, "ends with", "eos", json_integer(dc_tokenizer_eos(t)), dc_tokenizer_eos(t) < 0 ? "nothing" : "id %d", dc_tokenizer_eos(t));
+    dc_inspect_fact(v, "entries", "size", json_integer((json_int_t)dc_tokenizer_size(t)), "%lld",
+                    (long long)dc_tokenizer_size(t));
+    dc_inspect_fact(v, "begins with", "bos", json_integer(dc_tokenizer_bos(t)),
+                    dc_tokenizer_bos(t) < 0 ? "nothing" : "id %d", dc_tokenizer_bos(t));
+    dc_inspect_fact(v, "ends with", "eos", json_integer(dc_tokenizer_eos(t)),
+                    dc_tokenizer_eos(t) < 0 ? "nothing" : "id %d", dc_tokenizer_eos(t));
     dc_inspect_fact(v, "stops", "n_eog", json_integer((json_int_t)n), "%zu tokens end a generation", n);
-    dc_inspect_fact(v, "chat template", "has_chat_template", json_boolean(chat != NULL), chat ? "%zu bytes" : "none", chat ? strlen(chat) : 0);
+    dc_inspect_fact(v, "chat template", "has_chat_template", json_boolean(chat != NULL), chat ? "%zu bytes" : "none",
+                    chat ? strlen(chat) : 0);
     dc_inspect_fact(v, "hash", "hash", json_string(hash.hex), "%s", hash.hex);
     dc_tokenizer_free(t);
     return DC_OK;

@@ -61,7 +61,10 @@ static void runs_release(runs *all)
     dc_metrics_release(&all->teacher);
 }
 
-static const char *label(const runs *all, const run *r) { return r->control ? "labels only" : all->distilled ? "distilled" : "student"; }
+static const char *label(const runs *all, const run *r)
+{
+    return r->control ? "labels only" : all->distilled ? "distilled" : "student";
+}
 
 static dc_chart_line line_of(const char *name, const dc_points *p, int color, int faint, int dots)
 {
@@ -69,13 +72,15 @@ static dc_chart_line line_of(const char *name, const dc_points *p, int color, in
 }
 
 /* One curve of every run. */
-static void put_curve(dc_str *out, const runs *all, dc_curve curve, const char *title, const char *note, int dots, int zero)
+static void put_curve(dc_str *out, const runs *all, dc_curve curve, const char *title, const char *note, int dots,
+                      int zero)
 {
     dc_chart_line lines[MAX_RUNS];
     size_t n = 0;
     for (size_t i = 0; i < all->n; i++) {
         const run *r = &all->all[i];
-        if (r->m.curve[curve].n) lines[n++] = line_of(label(all, r), &r->m.curve[curve], r->control, r->repeat > 0, dots);
+        if (r->m.curve[curve].n)
+            lines[n++] = line_of(label(all, r), &r->m.curve[curve], r->control, r->repeat > 0, dots);
     }
     const dc_chart chart = {.title = title, .note = note, .x_label = "step", .lines = lines, .n = n, .zero = zero};
     dc_chart_put(out, &chart);
@@ -87,7 +92,8 @@ static void put_parts(dc_str *out, const runs *all)
     for (size_t i = 0; all->distilled && i < all->n; i++) {
         const dc_points *p = all->all[i].m.curve;
         if (all->all[i].control || all->all[i].repeat || !p[DC_CURVE_KD].n) continue;
-        const dc_chart_line lines[] = {line_of("loss", &p[DC_CURVE_LOSS], 0, 0, 0), line_of("divergence from the teacher (kd)", &p[DC_CURVE_KD], 2, 0, 0),
+        const dc_chart_line lines[] = {line_of("loss", &p[DC_CURVE_LOSS], 0, 0, 0),
+                                       line_of("divergence from the teacher (kd)", &p[DC_CURVE_KD], 2, 0, 0),
                                        line_of("cross-entropy (ce)", &p[DC_CURVE_CE], 3, 0, 0)};
         const dc_chart chart = {.title = "Loss and its parts, distilled", .x_label = "step", .lines = lines, .n = 3};
         dc_chart_put(out, &chart);
@@ -114,7 +120,8 @@ static void put_curves(dc_str *out, const runs *all)
     }
     if (!all->teacher.lines) return;
     const dc_points *p = all->teacher.curve;
-    const dc_chart_line loss = line_of("teacher", &p[DC_CURVE_LOSS], 4, 0, 0), speed = line_of("teacher", &p[DC_CURVE_RATE], 4, 0, 0);
+    const dc_chart_line loss = line_of("teacher", &p[DC_CURVE_LOSS], 4, 0, 0),
+                        speed = line_of("teacher", &p[DC_CURVE_RATE], 4, 0, 0);
     const dc_chart a = {.title = "Loss of the teacher", .x_label = "step", .lines = &loss, .n = 1};
     const dc_chart b = {.title = "Tokens a second", .x_label = "step", .lines = &speed, .n = 1, .zero = 1};
     dc_str_puts(out, "<h2>The teacher, trained from scratch</h2>\n<div class=\"charts\">\n");
@@ -180,7 +187,10 @@ static int write_page(const char *path, const char *dir, const runs *all, dc_err
     dc_report_parity(&out, dir);
     dc_report_stages(&out, dir);
     put_recipe(&out, recipe);
-    dc_str_puts(&out, "<footer>decant " DC_VERSION " · every figure was measured in this run · this page loads nothing</footer>\n</main>\n</body>\n</html>\n");
+    dc_str_puts(
+        &out,
+        "<footer>decant " DC_VERSION
+        " · every figure was measured in this run · this page loads nothing</footer>\n</main>\n</body>\n</html>\n");
     const int rc = out.failed ? dc_fail_memory(err, out.n, path) : dc_file_write(path, out.data, out.n, err);
     json_decref(recipe);
     json_decref(summary);
@@ -192,15 +202,20 @@ static int write_page(const char *path, const char *dir, const runs *all, dc_err
 /* A folder that no run wrote must not get a page that says nothing. */
 static int check_run(const char *dir, dc_error *err)
 {
-    static const char *const traces[] = {"recipe.json", "data/summary.json", "train/metrics.jsonl", "eval/summary.json", "export/summary.json"};
-    if (!dc_path_is_dir(dir)) return dc_fail(err, DC_EUSAGE, "%s is no folder; decant report takes the output_dir of a run", dir);
+    static const char *const traces[] = {"recipe.json", "data/summary.json", "train/metrics.jsonl", "eval/summary.json",
+                                         "export/summary.json"};
+    if (!dc_path_is_dir(dir))
+        return dc_fail(err, DC_EUSAGE, "%s is no folder; decant report takes the output_dir of a run", dir);
     for (size_t i = 0; i < sizeof traces / sizeof *traces; i++) {
         char *path = dc_path_join(dir, traces[i]);
         const int found = path && dc_path_exists(path);
         dc_free(path);
         if (found) return DC_OK;
     }
-    return dc_fail(err, DC_EUSAGE, "%s holds no run: neither recipe.json nor what a stage leaves; decant report takes the output_dir of a run", dir);
+    return dc_fail(
+        err, DC_EUSAGE,
+        "%s holds no run: neither recipe.json nor what a stage leaves; decant report takes the output_dir of a run",
+        dir);
 }
 
 int dc_report_write(const char *path, const char *run_dir, dc_error *err)

@@ -48,19 +48,17 @@ size_t dc_chart_ticks(double ticks[12], double low, double high, int most, int l
     size_t n = 0;
     if (log_scale) return log_ticks(ticks, low, high, most);
     const double step = nice((high - low) / most);
-    for (double i = ceil(low / step - 1e-9); i * step <= high + step * 1e-9 && n < 12; i++) ticks[n++] = i * step == 0 ? 0 : i * step;
+    for (double i = ceil(low / step - 1e-9); i * step <= high + step * 1e-9 && n < 12; i++)
+        ticks[n++] = i * step == 0 ? 0 : i * step;
     return n;
 }
 
 static void put_number(dc_str *out, double x)
 {
     const double a = fabs(x);
-    if (a >= 1e6)
-        dc_str_putf(out, "%.4gM", x / 1e6);
-    else if (a >= 1e4)
-        dc_str_putf(out, "%.4gk", x / 1e3);
-    else
-        dc_str_putf(out, "%.4g", x);
+    if (a >= 1e6) dc_str_putf(out, "%.4gM", x / 1e6);
+    else if (a >= 1e4) dc_str_putf(out, "%.4gk", x / 1e3);
+    else dc_str_putf(out, "%.4g", x);
 }
 
 /* How many points of a line make one of the drawing. */
@@ -104,19 +102,23 @@ static void put_axes(dc_str *out, const frame *f, const dc_chart *c)
     size_t n = dc_chart_ticks(ticks, f->y0, f->y1, 5, f->log_y);
     for (size_t i = 0; i < n; i++) {
         const double y = py(f, ticks[i]);
-        dc_str_putf(out, "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">", LEFT, y,
-                    WIDTH - RIGHT, LEFT - 6, y + 4);
+        dc_str_putf(
+            out,
+            "<path class=\"grid\" d=\"M%d %.1fH%d\"/><text class=\"tick\" x=\"%d\" y=\"%.1f\" text-anchor=\"end\">",
+            LEFT, y, WIDTH - RIGHT, LEFT - 6, y + 4);
         put_number(out, ticks[i]);
         dc_str_puts(out, "</text>");
     }
     n = dc_chart_ticks(ticks, f->x0, f->x1, 6, 0);
     for (size_t i = 0; i < n; i++) {
-        dc_str_putf(out, "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", px(f, ticks[i]), HEIGHT - BOTTOM + 16);
+        dc_str_putf(out, "<text class=\"tick\" x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">", px(f, ticks[i]),
+                    HEIGHT - BOTTOM + 16);
         put_number(out, ticks[i]);
         dc_str_puts(out, "</text>");
     }
-    dc_str_putf(out, "<path class=\"axis\" d=\"M%d %dH%d\"/><text class=\"tick\" x=\"%d\" y=\"%d\" text-anchor=\"end\">", LEFT, HEIGHT - BOTTOM,
-                WIDTH - RIGHT, WIDTH - RIGHT, HEIGHT - 4);
+    dc_str_putf(out,
+                "<path class=\"axis\" d=\"M%d %dH%d\"/><text class=\"tick\" x=\"%d\" y=\"%d\" text-anchor=\"end\">",
+                LEFT, HEIGHT - BOTTOM, WIDTH - RIGHT, WIDTH - RIGHT, HEIGHT - 4);
     dc_html_text(out, c->x_label);
     dc_str_puts(out, "</text>");
 }
@@ -138,8 +140,8 @@ static void put_dots(dc_str *out, const frame *f, const dc_chart_line *l)
 {
     for (size_t k = 0; k < l->n; k++) {
         if (!isfinite(l->y[k])) continue;
-        dc_str_putf(out, "<circle class=\"dot c%d%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>", l->color, l->faint ? " faint" : "",
-                    px(f, l->x[k]), py(f, l->y[k]));
+        dc_str_putf(out, "<circle class=\"dot c%d%s\" cx=\"%.1f\" cy=\"%.1f\" r=\"3\"><title>", l->color,
+                    l->faint ? " faint" : "", px(f, l->x[k]), py(f, l->y[k]));
         dc_html_text(out, l->name);
         dc_str_putf(out, ", step %.0f: %.6g</title></circle>", l->x[k], l->y[k]);
     }

@@ -7,8 +7,8 @@
 #include "core/file.h"
 #include "core/json.h"
 
-static const char *const keys[DC_CURVES] = {"loss", "ce", "kd", "grad_norm", "learning_rate", NULL, "eval_loss", "eval_ce", "eval_kd",
-                                            "eval_accuracy"};
+static const char *const keys[DC_CURVES] = {"loss", "ce",        "kd",      "grad_norm", "learning_rate",
+                                            NULL,   "eval_loss", "eval_ce", "eval_kd",   "eval_accuracy"};
 
 static int add(dc_points *p, double x, double y, dc_error *err)
 {
@@ -30,7 +30,8 @@ static int add_line(dc_metrics_file *m, const json_t *line, dc_error *err)
         const json_t *y = keys[k] ? json_object_get(line, keys[k]) : NULL;
         if (json_is_number(y)) rc = add(&m->curve[k], x, json_number_value(y), err);
     }
-    const double tokens = json_number_value(json_object_get(line, "tokens")), seconds = json_number_value(json_object_get(line, "seconds"));
+    const double tokens = json_number_value(json_object_get(line, "tokens")),
+                 seconds = json_number_value(json_object_get(line, "seconds"));
     if (rc == DC_OK && tokens > 0 && seconds > 0) rc = add(&m->curve[DC_CURVE_RATE], x, tokens / seconds, err);
     m->lines++;
     return rc;

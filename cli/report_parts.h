@@ -25,17 +25,17 @@ typedef struct dc_chart_line {
     const char *name;    /* "": without an entry in the legend */
     const double *x, *y; /* [n], x ascending; values that are not finite are left out */
     size_t n;
-    int color;           /* 0..5 of the palette */
-    int faint;           /* a repeat in the background, without an entry in the legend */
-    int dots;            /* few points: marked, each with its value */
+    int color; /* 0..5 of the palette */
+    int faint; /* a repeat in the background, without an entry in the legend */
+    int dots;  /* few points: marked, each with its value */
 } dc_chart_line;
 
 typedef struct dc_chart {
     const char *title, *x_label;
-    const char *note;    /* or NULL: a line below the title */
+    const char *note; /* or NULL: a line below the title */
     const dc_chart_line *lines;
     size_t n;
-    int zero;            /* the axis begins at 0 */
+    int zero; /* the axis begins at 0 */
 } dc_chart;
 
 /* A <figure> with title, legend with last values, and the curves as SVG; nothing when there are no points. y is logarithmic when all values are positive
@@ -46,8 +46,17 @@ size_t dc_chart_ticks(double ticks[12], double low, double high, int most, int l
 
 /* ---- metrics of a run (report_metrics.c) ---- */
 typedef enum dc_curve {
-    DC_CURVE_LOSS, DC_CURVE_CE, DC_CURVE_KD, DC_CURVE_GRAD, DC_CURVE_LR, DC_CURVE_RATE, DC_CURVE_EVAL_LOSS, DC_CURVE_EVAL_CE, DC_CURVE_EVAL_KD,
-    DC_CURVE_EVAL_ACCURACY, DC_CURVES
+    DC_CURVE_LOSS,
+    DC_CURVE_CE,
+    DC_CURVE_KD,
+    DC_CURVE_GRAD,
+    DC_CURVE_LR,
+    DC_CURVE_RATE,
+    DC_CURVE_EVAL_LOSS,
+    DC_CURVE_EVAL_CE,
+    DC_CURVE_EVAL_KD,
+    DC_CURVE_EVAL_ACCURACY,
+    DC_CURVES
 } dc_curve;
 
 typedef struct dc_points {

@@ -33,7 +33,10 @@ static int is_file(const json_t *row)
 }
 
 /* The student that the run was for. */
-static int is_main(const json_t *row) { return !strcmp(name_of(row), "student, distilled") || !strcmp(name_of(row), "student, trained"); }
+static int is_main(const json_t *row)
+{
+    return !strcmp(name_of(row), "student, distilled") || !strcmp(name_of(row), "student, trained");
+}
 
 static const json_t *find_row(const json_t *rows, const char *name)
 {
@@ -53,7 +56,8 @@ static double deviation(const json_t *each)
     return n > 1 ? sqrt(square / (double)(n - 1)) : 0;
 }
 
-static void put_value(dc_str *out, const json_t *row, const char *key, const char *each, const char *format, double scale, const char *unit)
+static void put_value(dc_str *out, const json_t *row, const char *key, const char *each, const char *format,
+                      double scale, const char *unit)
 {
     const json_t *mean = json_object_get(row, key), *list = json_object_get(row, each);
     char text[48];
@@ -73,7 +77,8 @@ static void put_value(dc_str *out, const json_t *row, const char *key, const cha
 static void put_bar(dc_str *out, const json_t *row, const char *key, double most)
 {
     const double length = json_number_value(json_object_get(row, key));
-    dc_str_putf(out, "<td class=\"bar\"><i style=\"width:%.1f%%\"></i></td>", most > 0 ? fmin(100, fmax(0, 100 * length / most)) : 0.0);
+    dc_str_putf(out, "<td class=\"bar\"><i style=\"width:%.1f%%\"></i></td>",
+                most > 0 ? fmin(100, fmax(0, 100 * length / most)) : 0.0);
 }
 
 /* `match`: bars show exact match, else KL. */
@@ -91,7 +96,8 @@ static void put_row(dc_str *out, const json_t *row, const json_t *rates, int mat
     put_value(out, row, "nll", "", "%.4f", 1, "");
     const json_int_t bytes = json_integer_value(json_object_get(row, "bytes"));
     dc_str_putf(out, "<td>%s</td>", bytes > 0 ? dc_human_bytes(text, sizeof text, (double)bytes) : "");
-    dc_str_putf(out, "<td>%s</td></tr>\n", json_is_number(rate) ? dc_human_count(text, sizeof text, (int64_t)json_number_value(rate)) : "");
+    dc_str_putf(out, "<td>%s</td></tr>\n",
+                json_is_number(rate) ? dc_human_count(text, sizeof text, (int64_t)json_number_value(rate)) : "");
 }
 
 static void put_card(dc_str *out, const char *what, const char *value, const char *beside)
@@ -138,7 +144,8 @@ static const json_t *smallest(const json_t *rows)
 static void put_cards(dc_str *out, const json_t *rows, const json_t *rates)
 {
     char value[48], note[160];
-    const json_t *main_row = find_row(rows, "student, distilled"), *file = smallest(rows), *teacher = find_row(rows, "teacher");
+    const json_t *main_row = find_row(rows, "student, distilled"), *file = smallest(rows),
+                 *teacher = find_row(rows, "teacher");
     if (!main_row) main_row = find_row(rows, "student, trained");
     dc_str_puts(out, "<div class=\"cards\">\n");
     const json_t *match = json_object_get(main_row, "exact_match"), *kl = json_object_get(main_row, "kl_to_teacher");
@@ -156,10 +163,8 @@ static void put_cards(dc_str *out, const json_t *rows, const json_t *rates)
         const double bytes = (double)json_integer_value(json_object_get(file, "bytes"));
         const double whole = (double)json_integer_value(json_object_get(teacher, "bytes"));
         dc_human_bytes(value, sizeof value, bytes);
-        if (whole > 0 && bytes > 0)
-            snprintf(note, sizeof note, "%.3g times smaller than the teacher", whole / bytes);
-        else
-            snprintf(note, sizeof note, "%.150s", name_of(file));
+        if (whole > 0 && bytes > 0) snprintf(note, sizeof note, "%.3g times smaller than the teacher", whole / bytes);
+        else snprintf(note, sizeof note, "%.150s", name_of(file));
         put_card(out, "Smallest file", value, note);
     }
     const json_t *rate = json_object_get(rates, file ? name_of(file) : ""), *before = json_object_get(rates, "teacher");
@@ -168,7 +173,8 @@ static void put_cards(dc_str *out, const json_t *rows, const json_t *rates)
         note[0] = 0;
         if (json_is_number(before)) {
             char count[32];
-            snprintf(note, sizeof note, "teacher %s", dc_human_count(count, sizeof count, (int64_t)json_number_value(before)));
+            snprintf(note, sizeof note, "teacher %s",
+                     dc_human_count(count, sizeof count, (int64_t)json_number_value(before)));
         }
         put_card(out, "Its speed, tokens a second", value, note);
     }
@@ -197,18 +203,23 @@ void dc_report_results(dc_str *out, const json_t *summary, const json_t *times)
         most_kl = fmax(most_kl, json_number_value(json_object_get(row, "kl_to_teacher")));
     }
     const int match = most_match > 0;
-    dc_str_putf(out, "<h2>Results on held-out rows</h2>\n<div class=\"box\"><table><thead><tr><th></th><th>exact match</th>%s<th>KL to teacher</th>%s"
-                     "<th>NLL</th><th>size</th><th>tok/s</th></tr></thead><tbody>\n", match ? "<th></th>" : "", match ? "" : "<th></th>");
+    dc_str_putf(out,
+                "<h2>Results on held-out rows</h2>\n<div class=\"box\"><table><thead><tr><th></th><th>exact "
+                "match</th>%s<th>KL to teacher</th>%s"
+                "<th>NLL</th><th>size</th><th>tok/s</th></tr></thead><tbody>\n",
+                match ? "<th></th>" : "", match ? "" : "<th></th>");
     json_array_foreach(rows, i, row) put_row(out, row, rates, match, match ? most_match : most_kl);
     dc_str_puts(out, "</tbody></table></div>\n");
-    if (has_repeats(rows)) dc_str_puts(out, "<p class=\"legend\">&plusmn; is the standard deviation over repeats with other seeds.</p>\n");
+    if (has_repeats(rows))
+        dc_str_puts(out, "<p class=\"legend\">&plusmn; is the standard deviation over repeats with other seeds.</p>\n");
 }
 
 /* ---- stages ---- */
 
 static const struct {
     const char *folder, *title;
-} stages[] = {{"data", "prepare"}, {"teacher", "teach"}, {"train", "train"}, {"merged", "merge"}, {"export", "export"}, {"eval", "evaluate"}};
+} stages[] = {{"data", "prepare"}, {"teacher", "teach"}, {"train", "train"},
+              {"merged", "merge"}, {"export", "export"}, {"eval", "evaluate"}};
 
 enum { STAGES = sizeof stages / sizeof *stages };
 
@@ -225,12 +236,9 @@ static void put_figure(dc_str *out, const char *before, const char *key, const j
     const double x = json_number_value(value);
     dc_str_puts(out, before);
     for (const char *c = key; *c; c++) dc_html_textn(out, *c == '_' ? " " : c, 1);
-    if (strstr(key, "bytes"))
-        dc_human_bytes(text, sizeof text, x);
-    else if (json_is_integer(value))
-        dc_human_count(text, sizeof text, json_integer_value(value));
-    else
-        snprintf(text, sizeof text, "%.4g", x);
+    if (strstr(key, "bytes")) dc_human_bytes(text, sizeof text, x);
+    else if (json_is_integer(value)) dc_human_count(text, sizeof text, json_integer_value(value));
+    else snprintf(text, sizeof text, "%.4g", x);
     dc_str_putf(out, " %s", text);
 }
 
@@ -240,8 +248,9 @@ static void put_figures(dc_str *out, const json_t *summary, int below)
     const char *key;
     json_t *value;
     int n = 0;
-    json_object_foreach((json_t *)(uintptr_t)summary, key, value)
-        if (json_is_number(value) && strcmp(key, "version") && n < 6) put_figure(out, n++ ? " · " : "", key, value);
+    json_object_foreach((json_t *)(uintptr_t)summary, key,
+                        value) if (json_is_number(value) && strcmp(key, "version") && n < 6)
+        put_figure(out, n++ ? " · " : "", key, value);
     if (below) return;
     json_object_foreach((json_t *)(uintptr_t)summary, key, value)
     {
@@ -262,7 +271,8 @@ void dc_report_stages(dc_str *out, const char *run_dir)
         most = fmax(most, json_number_value(json_object_get(times[i], "seconds")));
     }
     if (most > 0)
-        dc_str_puts(out, "<h2>Stages</h2>\n<div class=\"box\"><table><thead><tr><th>stage</th><th></th><th>time</th><th>peak memory</th>"
+        dc_str_puts(out, "<h2>Stages</h2>\n<div "
+                         "class=\"box\"><table><thead><tr><th>stage</th><th></th><th>time</th><th>peak memory</th>"
                          "<th>figures</th></tr></thead><tbody>\n");
     for (size_t i = 0; i < STAGES; i++) {
         if (!times[i]) continue;
@@ -270,19 +280,19 @@ void dc_report_stages(dc_str *out, const char *run_dir)
         json_t *summary = stage_json(run_dir, i, "summary.json");
         const double seconds = json_number_value(json_object_get(times[i], "seconds"));
         const double memory = json_number_value(json_object_get(times[i], "peak_memory"));
-        dc_str_putf(out, "<tr class=\"other\"><td>%s</td><td class=\"bar\"><i style=\"width:%.1f%%\"></i></td>", stages[i].title,
-                    most > 0 ? 100 * seconds / most : 0.0);
-        if (seconds < 60)
-            dc_str_putf(out, "<td>%.1f s</td>", seconds);
-        else
-            dc_str_putf(out, "<td>%s</td>", dc_human_time(text, sizeof text, seconds));
+        dc_str_putf(out, "<tr class=\"other\"><td>%s</td><td class=\"bar\"><i style=\"width:%.1f%%\"></i></td>",
+                    stages[i].title, most > 0 ? 100 * seconds / most : 0.0);
+        if (seconds < 60) dc_str_putf(out, "<td>%.1f s</td>", seconds);
+        else dc_str_putf(out, "<td>%s</td>", dc_human_time(text, sizeof text, seconds));
         dc_str_putf(out, "<td>%s</td><td><small>", memory > 0 ? dc_human_bytes(text, sizeof text, memory) : "");
         put_figures(out, summary, 0);
         dc_str_puts(out, "</small></td></tr>\n");
         json_decref(summary);
         json_decref(times[i]);
     }
-    if (most > 0) dc_str_puts(out, "</tbody></table></div>\n<p class=\"legend\">Peak memory is the whole program's so far.</p>\n");
+    if (most > 0)
+        dc_str_puts(out,
+                    "</tbody></table></div>\n<p class=\"legend\">Peak memory is the whole program's so far.</p>\n");
 }
 
 /* ---- parity ---- */
@@ -297,11 +307,13 @@ static void put_parity(dc_str *out, const char *name, size_t n, const json_t *p)
     for (size_t i = 0; keys[i]; i++) {
         const json_t *value = json_object_get(p, keys[i]);
         char text[48] = "";
-        if (json_is_number(value)) snprintf(text, sizeof text, formats[i], (i == 2 ? 100 : 1) * json_number_value(value));
+        if (json_is_number(value))
+            snprintf(text, sizeof text, formats[i], (i == 2 ? 100 : 1) * json_number_value(value));
         dc_str_putf(out, "<td>%s</td>", text);
     }
     char count[32];
-    dc_str_putf(out, "<td>%s</td></tr>\n", dc_human_count(count, sizeof count, json_integer_value(json_object_get(p, "tokens"))));
+    dc_str_putf(out, "<td>%s</td></tr>\n",
+                dc_human_count(count, sizeof count, json_integer_value(json_object_get(p, "tokens"))));
 }
 
 void dc_report_parity(dc_str *out, const char *run_dir)
@@ -318,8 +330,10 @@ void dc_report_parity(dc_str *out, const char *run_dir)
         if (length <= end || strcmp(names[i] + length - end, ".parity.json")) continue;
         json_t *p = dc_report_json(dir, names[i]);
         if (p && !found++)
-            dc_str_puts(out, "<h2>Does the file say what the model said?</h2>\n<div class=\"box\"><table><thead><tr><th>file</th><th>KL</th>"
-                             "<th>greatest KL</th><th>same top-1</th><th>perplexity, model</th><th>perplexity, file</th><th>NMSE of logits</th>"
+            dc_str_puts(out, "<h2>Does the file say what the model said?</h2>\n<div "
+                             "class=\"box\"><table><thead><tr><th>file</th><th>KL</th>"
+                             "<th>greatest KL</th><th>same top-1</th><th>perplexity, model</th><th>perplexity, "
+                             "file</th><th>NMSE of logits</th>"
                              "<th>tokens</th></tr></thead><tbody>\n");
         if (p) put_parity(out, names[i], length - end, p);
         json_decref(p);

@@ -44,7 +44,8 @@ static int begin(making *k, dc_error *err)
 {
     int rc = DC_OK;
     const char *template = dc_tokenizer_chat_template(k->t);
-    dc_set_info info = {.vocab_size = dc_tokenizer_size(k->t), .max_length = k->o->max_length, .tokenizer = dc_tokenizer_hash(k->t)};
+    dc_set_info info = {
+        .vocab_size = dc_tokenizer_size(k->t), .max_length = k->o->max_length, .tokenizer = dc_tokenizer_hash(k->t)};
     const int schema = dc_schema_kind_find(k->o->schema);
     if (schema < 0) return dc_fail(err, DC_EUSAGE, "there is no format '%s' of rows", k->o->schema);
     k->rows = dc_rows_defaults();
@@ -76,8 +77,11 @@ static int add_row(making *k, const json_t *row, const char *place, dc_error *er
     for (size_t i = 0; rc == DC_OK && i < k->examples.n; i++) {
         const dc_example *e = &k->examples.items[i];
         if (!e->trained || (k->o->max_tokens && s->tokens >= k->o->max_tokens)) continue;
-        const dc_doc doc = {.ids = k->examples.ids + e->begin, .mask = k->examples.mask + e->begin, .n = (int64_t)e->n,
-                            .row = (uint64_t)(s->rows - 1), .weight = 1};
+        const dc_doc doc = {.ids = k->examples.ids + e->begin,
+                            .mask = k->examples.mask + e->begin,
+                            .n = (int64_t)e->n,
+                            .row = (uint64_t)(s->rows - 1),
+                            .weight = 1};
         rc = dc_shard_writer_add(k->writer, &doc, err);
         s->documents++, s->tokens += doc.n, s->trained += (int64_t)e->trained;
     }
@@ -108,9 +112,11 @@ static int finish(making *k, const char *name, dc_error *err)
     int rc = DC_OK;
     dc_rows_set *s = k->s;
     if (!s->documents)
-        return dc_fail(err, DC_EFORMAT, "%s: nothing to measure: %lld rows were read, %lld of no use%s%s", name, (long long)s->rows,
-                       (long long)s->rejected, s->rejected ? "; the first: " : "", s->first_reject);
-    if (s->rejected) dc_log(DC_LOG_WARN, "%lld of %lld rows are of no use; the first: %s", (long long)s->rejected, (long long)s->rows, s->first_reject);
+        return dc_fail(err, DC_EFORMAT, "%s: nothing to measure: %lld rows were read, %lld of no use%s%s", name,
+                       (long long)s->rows, (long long)s->rejected, s->rejected ? "; the first: " : "", s->first_reject);
+    if (s->rejected)
+        dc_log(DC_LOG_WARN, "%lld of %lld rows are of no use; the first: %s", (long long)s->rejected,
+               (long long)s->rows, s->first_reject);
     DC_TRY(dc_shard_writer_commit(k->writer, err));
     DC_TRY(dc_set_open(&s->set, s->dir, "rows", err));
     const int64_t fit = BATCH_TOKENS / k->o->max_length;
@@ -121,7 +127,8 @@ done:
 }
 
 /* Makes the set of what the reader gives; takes the reader. */
-static int make(dc_rows_set *out, dc_reader *reader, const char *name, const dc_tokenizer *t, const dc_rows_set_options *o, dc_error *err)
+static int make(dc_rows_set *out, dc_reader *reader, const char *name, const dc_tokenizer *t,
+                const dc_rows_set_options *o, dc_error *err)
 {
     int rc = DC_OK;
     making k = {.s = out, .t = t, .o = o};
@@ -137,7 +144,8 @@ done:
     return rc;
 }
 
-int dc_rows_set_open(dc_rows_set *out, const char *path, const dc_tokenizer *t, const dc_rows_set_options *o, dc_error *err)
+int dc_rows_set_open(dc_rows_set *out, const char *path, const dc_tokenizer *t, const dc_rows_set_options *o,
+                     dc_error *err)
 {
     dc_reader *reader = NULL;
     *out = (dc_rows_set){0};
@@ -145,7 +153,8 @@ int dc_rows_set_open(dc_rows_set *out, const char *path, const dc_tokenizer *t, 
     return rc == DC_OK ? make(out, reader, path, t, o, err) : rc;
 }
 
-int dc_rows_set_text(dc_rows_set *out, const char *text, const dc_tokenizer *t, const dc_rows_set_options *o, dc_error *err)
+int dc_rows_set_text(dc_rows_set *out, const char *text, const dc_tokenizer *t, const dc_rows_set_options *o,
+                     dc_error *err)
 {
     dc_reader *reader = NULL;
     *out = (dc_rows_set){0};

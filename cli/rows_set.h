@@ -24,15 +24,17 @@ typedef struct dc_rows_set {
 } dc_rows_set;
 
 typedef struct dc_rows_set_options {
-    const char *schema;     /* by name, or NULL: guessed for each row */
+    const char *schema; /* by name, or NULL: guessed for each row */
     int64_t max_length;
-    int64_t max_tokens;     /* reading ends when there are so many; 0: all */
+    int64_t max_tokens; /* reading ends when there are so many; 0: all */
 } dc_rows_set_options;
 
 /* `path` as data/reader.h takes it. No usable row is DC_EFORMAT with the first reason. The folder is made under TMPDIR, else /tmp. */
-int dc_rows_set_open(dc_rows_set *out, const char *path, const dc_tokenizer *t, const dc_rows_set_options *o, dc_error *err);
+int dc_rows_set_open(dc_rows_set *out, const char *path, const dc_tokenizer *t, const dc_rows_set_options *o,
+                     dc_error *err);
 /* The same over one text in memory. */
-int dc_rows_set_text(dc_rows_set *out, const char *text, const dc_tokenizer *t, const dc_rows_set_options *o, dc_error *err);
+int dc_rows_set_text(dc_rows_set *out, const char *text, const dc_tokenizer *t, const dc_rows_set_options *o,
+                     dc_error *err);
 void dc_rows_set_close(dc_rows_set *s); /* twice is safe */
 
 #ifdef __cplusplus

@@ -39,7 +39,8 @@ static size_t hand_over(void **buffer, size_t *room, void *fresh, size_t fresh_r
 }
 
 /* The registered filter, for HDF5's own reads and writes; 0 is its failure. Ours go around it. */
-static size_t zstd_filter(unsigned flags, size_t n_values, const unsigned values[], size_t n, size_t *room, void **buffer)
+static size_t zstd_filter(unsigned flags, size_t n_values, const unsigned values[], size_t n, size_t *room,
+                          void **buffer)
 {
     if (flags & H5Z_FLAG_REVERSE) {
         const unsigned long long raw = ZSTD_getFrameContentSize(*buffer, n);
@@ -49,13 +50,19 @@ static size_t zstd_filter(unsigned flags, size_t n_values, const unsigned values
     }
     const size_t bound = ZSTD_compressBound(n);
     void *out = H5allocate_memory(bound, 0);
-    return out ? hand_over(buffer, room, out, bound, ZSTD_compress(out, bound, *buffer, n, n_values ? (int)values[0] : 3)) : 0;
+    return out ? hand_over(buffer, room, out, bound,
+                           ZSTD_compress(out, bound, *buffer, n, n_values ? (int)values[0] : 3))
+               : 0;
 }
 
 int dc_h5_begin(dc_error *err)
 {
-    static const H5Z_class2_t zstd = {.version = H5Z_CLASS_T_VERS, .id = DC_H5_ZSTD, .encoder_present = 1, .decoder_present = 1,
-                                      .name = "zstd", .filter = zstd_filter};
+    static const H5Z_class2_t zstd = {.version = H5Z_CLASS_T_VERS,
+                                      .id = DC_H5_ZSTD,
+                                      .encoder_present = 1,
+                                      .decoder_present = 1,
+                                      .name = "zstd",
+                                      .filter = zstd_filter};
     H5dont_atexit(); /* its exit handler prints when a full disk kept a file from being closed */
     if (H5Eset_auto2(H5E_DEFAULT, NULL, NULL) >= 0 && H5Zregister(&zstd) >= 0) return DC_OK;
     return dc_fail(err, DC_EIO, "cannot start the HDF5 library");
@@ -75,7 +82,9 @@ hid_t dc_h5_access(void)
 static hid_t half_type(void)
 {
     const hid_t type = H5Tcopy(H5T_IEEE_F32LE);
-    if (type >= 0 && H5Tset_fields(type, 15, 10, 5, 0, 10) >= 0 && H5Tset_size(type, 2) >= 0 && H5Tset_ebias(type, 15) >= 0) return type;
+    if (type >= 0 && H5Tset_fields(type, 15, 10, 5, 0, 10) >= 0 && H5Tset_size(type, 2) >= 0 &&
+        H5Tset_ebias(type, 15) >= 0)
+        return type;
     if (type >= 0) H5Tclose(type);
     return -1;
 }

@@ -18,7 +18,7 @@ typedef struct column {
     int64_t items, chunk; /* of the column; of a chunk */
     int64_t n_chunks;
     dc_h5_chunk *table;
-    int32_t *slot;        /* [n_chunks] where an unpacked chunk is, or -1 */
+    int32_t *slot; /* [n_chunks] where an unpacked chunk is, or -1 */
 } column;
 
 typedef struct slot {
@@ -92,12 +92,10 @@ static int read_attribute(dc_h5_file *f, hid_t file, hsize_t i, dc_error *err)
     const hid_t type = id < 0 ? -1 : H5Aget_type(id), space = id < 0 ? -1 : H5Aget_space(id);
     const ssize_t n = id < 0 ? -1 : H5Aget_name(id, sizeof a->name, a->name);
     f->n_attributes++;
-    if (type < 0 || space < 0 || n < 0)
-        rc = bad(f, err);
+    if (type < 0 || space < 0 || n < 0) rc = bad(f, err);
     else if (n >= (ssize_t)sizeof a->name)
         rc = dc_fail(err, DC_EFORMAT, "%s: the name of attribute '%s...' is too long", f->path, a->name);
-    else
-        rc = read_value(f, a, id, type, space, err);
+    else rc = read_value(f, a, id, type, space, err);
     if (type >= 0) H5Tclose(type);
     if (space >= 0) H5Sclose(space);
     if (id >= 0) H5Aclose(id);
@@ -123,10 +121,12 @@ static int layout_of(column *c, hid_t set)
 {
     const hid_t create = H5Dget_create_plist(set), space = H5Dget_space(set);
     hsize_t items = 0, chunk = 0;
-    int ok = create >= 0 && space >= 0 && H5Pget_layout(create) == H5D_CHUNKED && H5Sget_simple_extent_ndims(space) == 1 &&
-             H5Sget_simple_extent_dims(space, &items, NULL) == 1 && H5Pget_chunk(create, 1, &chunk) == 1;
+    int ok = create >= 0 && space >= 0 && H5Pget_layout(create) == H5D_CHUNKED &&
+             H5Sget_simple_extent_ndims(space) == 1 && H5Sget_simple_extent_dims(space, &items, NULL) == 1 &&
+             H5Pget_chunk(create, 1, &chunk) == 1;
     const int shuffled = dc_h5_shuffled(c->type);
-    ok = ok && H5Pget_nfilters(create) == 1 + shuffled && items <= INT64_MAX / 16 && chunk > 0 && chunk <= DC_H5_CHUNK_BYTES / c->size;
+    ok = ok && H5Pget_nfilters(create) == 1 + shuffled && items <= INT64_MAX / 16 && chunk > 0 &&
+         chunk <= DC_H5_CHUNK_BYTES / c->size;
     for (unsigned i = 0; ok && i < 1 + (unsigned)shuffled; i++) {
         unsigned flags = 0, values[4] = {0}, config = 0;
         size_t n = 4;
@@ -149,8 +149,9 @@ static int read_table(dc_h5_file *f, column *c, hid_t set, dc_error *err)
     uint64_t sum = 0;
     int rc = DC_OK;
     const uint64_t n = (uint64_t)(c->items / c->chunk + (c->items % c->chunk != 0));
-    const int shaped = space >= 0 && type >= 0 && H5Sget_simple_extent_ndims(space) == 2 && H5Sget_simple_extent_dims(space, shape, NULL) == 2 &&
-                       shape[0] == n && shape[1] == 3 && H5Tequal(type, H5T_STD_U64LE) > 0;
+    const int shaped = space >= 0 && type >= 0 && H5Sget_simple_extent_ndims(space) == 2 &&
+                       H5Sget_simple_extent_dims(space, shape, NULL) == 2 && shape[0] == n && shape[1] == 3 &&
+                       H5Tequal(type, H5T_STD_U64LE) > 0;
     if (!shaped || a < 0 || H5Aread(a, H5T_NATIVE_UINT64, &sum) < 0 || n > (uint64_t)f->bytes / sizeof *c->table) {
         H5Eclear2(H5E_DEFAULT);
         rc = dc_fail(err, DC_EFORMAT, "%s: column '%s' of %lld items has no table of its %llu chunks", f->path, c->name,
@@ -165,8 +166,7 @@ static int read_table(dc_h5_file *f, column *c, hid_t set, dc_error *err)
         goto done;
     }
     memset(c->slot, -1, (size_t)n * sizeof *c->slot);
-    if (n && H5Dread(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, c->table) < 0)
-        rc = bad(f, err);
+    if (n && H5Dread(set, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, c->table) < 0) rc = bad(f, err);
     else if (XXH64(c->table, (size_t)n * sizeof *c->table, 0) != sum)
         rc = dc_fail(err, DC_EFORMAT, "%s: the table of column '%s' is damaged", f->path, c->name);
 done:
@@ -182,8 +182,10 @@ static int check_table(const dc_h5_file *f, const column *c, dc_error *err)
     for (int64_t i = 0; i < c->n_chunks; i++) {
         const dc_h5_chunk *t = &c->table[i];
         if (t->offset <= bytes && t->bytes <= bytes - t->offset && t->bytes > 0 && t->bytes <= most) continue;
-        return dc_fail(err, DC_EFORMAT, "%s: chunk %lld of column '%s' is said to be %llu bytes at %llu of a file of %lld", f->path,
-                       (long long)i, c->name, (unsigned long long)t->bytes, (unsigned long long)t->offset, (long long)f->bytes);
+        return dc_fail(err, DC_EFORMAT,
+                       "%s: chunk %lld of column '%s' is said to be %llu bytes at %llu of a file of %lld", f->path,
+                       (long long)i, c->name, (unsigned long long)t->bytes, (unsigned long long)t->offset,
+                       (long long)f->bytes);
     }
     return DC_OK;
 }
@@ -191,7 +193,8 @@ static int check_table(const dc_h5_file *f, const column *c, dc_error *err)
 static int read_column(dc_h5_file *f, hid_t file, const char *name, const char *table, dc_error *err)
 {
     int rc = DC_OK;
-    if (dc_grow(&f->columns, f->n, &f->room, sizeof *f->columns)) return dc_fail_memory(err, (f->n + 1) * sizeof *f->columns, "columns");
+    if (dc_grow(&f->columns, f->n, &f->room, sizeof *f->columns))
+        return dc_fail_memory(err, (f->n + 1) * sizeof *f->columns, "columns");
     column *c = &f->columns[f->n];
     *c = (column){.type = DC_H5_TYPES};
     memcpy(c->name, name, strlen(name) + 1);
@@ -221,7 +224,8 @@ static int read_links(dc_h5_file *f, hid_t file, dc_error *err)
 {
     H5G_info_t info;
     if (H5Gget_info(file, &info) < 0) return bad(f, err);
-    if (info.nlinks > DC_H5_OBJECTS) return dc_fail(err, DC_EFORMAT, "%s: %llu objects are too many", f->path, (unsigned long long)info.nlinks);
+    if (info.nlinks > DC_H5_OBJECTS)
+        return dc_fail(err, DC_EFORMAT, "%s: %llu objects are too many", f->path, (unsigned long long)info.nlinks);
     for (hsize_t i = 0; i < info.nlinks; i++) {
         char name[DC_H5_NAME_BYTES - 8], table[DC_H5_NAME_BYTES];
         const ssize_t n = H5Lget_name_by_idx(file, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT);
@@ -240,7 +244,8 @@ static int read_attributes(dc_h5_file *f, hid_t file, dc_error *err)
     H5O_info_t info;
     if (H5Oget_info2(file, &info, H5O_INFO_NUM_ATTRS) < 0) return bad(f, err);
     if (info.num_attrs > DC_H5_OBJECTS)
-        return dc_fail(err, DC_EFORMAT, "%s: %llu attributes are too many", f->path, (unsigned long long)info.num_attrs);
+        return dc_fail(err, DC_EFORMAT, "%s: %llu attributes are too many", f->path,
+                       (unsigned long long)info.num_attrs);
     for (hsize_t i = 0; i < info.num_attrs; i++) {
         const int rc = read_attribute(f, file, i, err);
         if (rc != DC_OK) return rc;
@@ -257,7 +262,8 @@ static int check_format(const dc_h5_file *f, const char *format, int64_t version
         rc = dc_fail(err, DC_EFORMAT, "%s: its format is '%s', expected '%s'", f->path, text, format);
     if (rc == DC_OK) rc = dc_h5_get_int(&found, f, "version", err);
     if (rc == DC_OK && (found < 1 || found > version))
-        rc = dc_fail(err, DC_EFORMAT, "%s: version %lld of %s; this program reads up to version %lld: use a newer decant", f->path,
+        rc = dc_fail(err, DC_EFORMAT,
+                     "%s: version %lld of %s; this program reads up to version %lld: use a newer decant", f->path,
                      (long long)found, format, (long long)version);
     return rc;
 }
@@ -283,7 +289,9 @@ static int read_file(dc_h5_file *f, const char *format, int64_t version, dc_erro
     const hid_t file = access < 0 ? -1 : H5Fopen(f->path, H5F_ACC_RDONLY, access);
     int rc = file < 0 ? bad(f, err) : DC_OK;
     if (rc == DC_OK) rc = read_attributes(f, file, err);
-    if (rc == DC_OK) rc = check_format(f, format, version, err); /* before the columns, which a newer version may lay out otherwise */
+    if (rc == DC_OK)
+        rc =
+            check_format(f, format, version, err); /* before the columns, which a newer version may lay out otherwise */
     if (rc == DC_OK) rc = read_links(f, file, err);
     if (file >= 0) H5Fclose(file);
     if (access >= 0) H5Pclose(access);
@@ -307,10 +315,8 @@ int dc_h5_open(dc_h5_file **out, const char *path, const char *format, int64_t v
     DC_TRY(check_head(f, err));
     DC_TRY(read_file(f, format, version, err));
 done:
-    if (rc == DC_OK)
-        *out = f;
-    else
-        dc_h5_close(f);
+    if (rc == DC_OK) *out = f;
+    else dc_h5_close(f);
     return rc;
 }
 
@@ -340,11 +346,13 @@ static int find_attribute(const attribute **out, const dc_h5_file *f, const char
     for (size_t i = 0; i < f->n_attributes; i++) {
         const attribute *a = &f->attributes[i];
         if (strcmp(a->name, name) != 0) continue;
-        if (a->kind != wanted) return dc_fail(err, DC_EFORMAT, "%s: attribute '%s' is not %s", f->path, name, kinds[wanted]);
+        if (a->kind != wanted)
+            return dc_fail(err, DC_EFORMAT, "%s: attribute '%s' is not %s", f->path, name, kinds[wanted]);
         *out = a;
         return DC_OK;
     }
-    return dc_fail(err, DC_EFORMAT, "%s has no attribute '%s': it is not a file of decant, or not a whole one", f->path, name);
+    return dc_fail(err, DC_EFORMAT, "%s has no attribute '%s': it is not a file of decant, or not a whole one", f->path,
+                   name);
 }
 
 int dc_h5_get_text(const char **out, const dc_h5_file *f, const char *name, dc_error *err)
@@ -377,7 +385,8 @@ int dc_h5_find(int *number, const dc_h5_file *f, const char *name, dc_h5_type ty
     for (size_t i = 0; i < f->n; i++) {
         if (strcmp(f->columns[i].name, name) != 0) continue;
         if (f->columns[i].type != type)
-            return dc_fail(err, DC_EFORMAT, "%s: column '%s' holds %s items, expected %s", f->path, name, names[f->columns[i].type], names[type]);
+            return dc_fail(err, DC_EFORMAT, "%s: column '%s' holds %s items, expected %s", f->path, name,
+                           names[f->columns[i].type], names[type]);
         *number = (int)i;
         return DC_OK;
     }
@@ -399,10 +408,8 @@ static void evict(dc_h5_file *f, uint8_t **data, size_t size)
     const size_t raw = (size_t)c->chunk * c->size;
     c->slot[s->chunk] = -1;
     f->cached -= (int64_t)raw;
-    if (!*data && raw == size)
-        *data = s->data;
-    else
-        dc_free(s->data);
+    if (!*data && raw == size) *data = s->data;
+    else dc_free(s->data);
     if (oldest != --f->n_slots) {
         *s = f->slots[f->n_slots];
         f->columns[s->column].slot[s->chunk] = (int32_t)oldest;
@@ -411,7 +418,8 @@ static void evict(dc_h5_file *f, uint8_t **data, size_t size)
 
 static int damaged(const dc_h5_file *f, const column *c, int64_t chunk, dc_error *err)
 {
-    return dc_fail(err, DC_EFORMAT, "%s: chunk %lld of column '%s' is damaged: make the file again", f->path, (long long)chunk, c->name);
+    return dc_fail(err, DC_EFORMAT, "%s: chunk %lld of column '%s' is damaged: make the file again", f->path,
+                   (long long)chunk, c->name);
 }
 
 /* Reads, checks and unpacks a chunk to `data`. */
@@ -438,8 +446,10 @@ static int unpack(dc_h5_file *f, const column *c, int64_t chunk, uint8_t *data, 
         if (k == 0) return damaged(f, c, chunk, err);
         got += (size_t)k;
     }
-    if (XXH64(f->packed, n, 0) != t->sum || ZSTD_getFrameContentSize(f->packed, n) != raw) return damaged(f, c, chunk, err);
-    if (ZSTD_decompressDCtx(f->zstd, shuffled ? f->planes : data, raw, f->packed, n) != raw) return damaged(f, c, chunk, err);
+    if (XXH64(f->packed, n, 0) != t->sum || ZSTD_getFrameContentSize(f->packed, n) != raw)
+        return damaged(f, c, chunk, err);
+    if (ZSTD_decompressDCtx(f->zstd, shuffled ? f->planes : data, raw, f->packed, n) != raw)
+        return damaged(f, c, chunk, err);
     if (shuffled) dc_h5_unshuffle(data, f->planes, (size_t)c->chunk, c->size);
     return DC_OK;
 }
@@ -480,10 +490,11 @@ int dc_h5_read(dc_h5_file *f, int number, void *out, int64_t first, int64_t n, d
     const column *c = &f->columns[number];
     uint8_t *to = out;
     if (first < 0 || n < 0 || first > c->items || n > c->items - first)
-        return dc_fail(err, DC_EFORMAT, "%s: column '%s' has %lld items; %lld behind item %lld are wanted", f->path, c->name,
-                       (long long)c->items, (long long)n, (long long)first);
+        return dc_fail(err, DC_EFORMAT, "%s: column '%s' has %lld items; %lld behind item %lld are wanted", f->path,
+                       c->name, (long long)c->items, (long long)n, (long long)first);
     while (n > 0) {
-        const int64_t chunk = first / c->chunk, skip = first % c->chunk, take = c->chunk - skip < n ? c->chunk - skip : n;
+        const int64_t chunk = first / c->chunk, skip = first % c->chunk,
+                      take = c->chunk - skip < n ? c->chunk - skip : n;
         const uint8_t *data = NULL;
         const int rc = get_chunk(&data, f, number, chunk, err);
         if (rc != DC_OK) return rc;

@@ -20,7 +20,7 @@ typedef struct column {
     int64_t chunk, written, held; /* items: of a chunk; appended; of them still in `buffer` */
     int level;
     hid_t set;
-    uint8_t *buffer;              /* [LANES * chunk] */
+    uint8_t *buffer; /* [LANES * chunk] */
     dc_h5_chunk *table;
     size_t n_chunks, room;
 } column;
@@ -53,7 +53,8 @@ static int broken(dc_h5_writer *w, dc_error *err)
 static hid_t creation(void)
 {
     const hid_t create = H5Pcreate(H5P_FILE_CREATE);
-    if (create >= 0 && H5Pset_obj_track_times(create, 0) >= 0 && H5Pset_attr_phase_change(create, DC_H5_OBJECTS, 0) >= 0 &&
+    if (create >= 0 && H5Pset_obj_track_times(create, 0) >= 0 &&
+        H5Pset_attr_phase_change(create, DC_H5_OBJECTS, 0) >= 0 &&
         H5Pset_link_phase_change(create, DC_H5_OBJECTS, 0) >= 0)
         return create;
     if (create >= 0) H5Pclose(create);
@@ -84,10 +85,8 @@ int dc_h5_create(dc_h5_writer **out, const char *path, const char *format, int64
     DC_TRY(dc_h5_put_text(w, "format", format, err));
     DC_TRY(dc_h5_put_int(w, "version", version, err));
 done:
-    if (rc == DC_OK)
-        *out = w;
-    else
-        dc_h5_abandon(w);
+    if (rc == DC_OK) *out = w;
+    else dc_h5_abandon(w);
     return rc;
 }
 
@@ -108,10 +107,12 @@ int dc_h5_put_text(dc_h5_writer *w, const char *name, const char *text, dc_error
     const size_t n = strlen(text);
     if (n > DC_H5_TEXT_BYTES) {
         w->failed = 1;
-        return dc_fail(err, DC_EFORMAT, "cannot write %s: attribute '%s' has %zu bytes, at most %d fit", w->path, name, n, DC_H5_TEXT_BYTES);
+        return dc_fail(err, DC_EFORMAT, "cannot write %s: attribute '%s' has %zu bytes, at most %d fit", w->path, name,
+                       n, DC_H5_TEXT_BYTES);
     }
     const hid_t type = H5Tcopy(H5T_C_S1);
-    if (type < 0 || H5Tset_size(type, n ? n : 1) < 0 || H5Tset_strpad(type, H5T_STR_NULLPAD) < 0 || H5Tset_cset(type, H5T_CSET_UTF8) < 0) {
+    if (type < 0 || H5Tset_size(type, n ? n : 1) < 0 || H5Tset_strpad(type, H5T_STR_NULLPAD) < 0 ||
+        H5Tset_cset(type, H5T_CSET_UTF8) < 0) {
         if (type >= 0) H5Tclose(type);
         return broken(w, err);
     }
@@ -139,7 +140,8 @@ static hid_t create_column(const dc_h5_writer *w, const column *c)
     hid_t set = -1;
     if (type >= 0 && space >= 0 && create >= 0 && access >= 0 && H5Pset_obj_track_times(create, 0) >= 0 &&
         H5Pset_chunk(create, 1, &chunk) >= 0 && (!dc_h5_shuffled(c->type) || H5Pset_shuffle(create) >= 0) &&
-        H5Pset_filter(create, DC_H5_ZSTD, H5Z_FLAG_MANDATORY, 1, &level) >= 0 && H5Pset_chunk_cache(access, 0, 0, 0) >= 0)
+        H5Pset_filter(create, DC_H5_ZSTD, H5Z_FLAG_MANDATORY, 1, &level) >= 0 &&
+        H5Pset_chunk_cache(access, 0, 0, 0) >= 0)
         set = H5Dcreate2(w->file, c->name, type, space, H5P_DEFAULT, create, access);
     if (type >= 0) H5Tclose(type);
     if (space >= 0) H5Sclose(space);
@@ -148,7 +150,8 @@ static hid_t create_column(const dc_h5_writer *w, const column *c)
     return set;
 }
 
-int dc_h5_column(dc_h5_writer *w, int *number, const char *name, dc_h5_type type, int64_t chunk, int level, dc_error *err)
+int dc_h5_column(dc_h5_writer *w, int *number, const char *name, dc_h5_type type, int64_t chunk, int level,
+                 dc_error *err)
 {
     const size_t size = dc_h5_type_size(type);
     DC_ASSERT(strlen(name) + 8 <= DC_H5_NAME_BYTES && chunk > 0 && chunk <= DC_H5_CHUNK_BYTES / (int64_t)size);
@@ -289,7 +292,8 @@ static int store_table(dc_h5_writer *w, const column *c, dc_error *err)
     if (space >= 0 && create >= 0 && H5Pset_obj_track_times(create, 0) >= 0)
         set = H5Dcreate2(w->file, name, H5T_STD_U64LE, space, H5P_DEFAULT, create, H5P_DEFAULT);
     int rc = set < 0 ? broken(w, err) : DC_OK;
-    if (rc == DC_OK && c->n_chunks && H5Dwrite(set, H5T_STD_U64LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, c->table) < 0) rc = broken(w, err);
+    if (rc == DC_OK && c->n_chunks && H5Dwrite(set, H5T_STD_U64LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, c->table) < 0)
+        rc = broken(w, err);
     if (rc == DC_OK) rc = put_attribute(w, set, "xxh64", H5T_STD_U64LE, &sum, err);
     if (set >= 0) H5Dclose(set);
     if (space >= 0) H5Sclose(space);

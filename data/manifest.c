@@ -48,7 +48,8 @@ static int parse_line(entry *e, const char *text, size_t n, const char *path, in
 }
 
 /* Calls visit for each line; stops at the first failure. */
-static int each_line(const dc_str *text, const char *path, int (*visit)(void *context, const entry *e, const char *line, size_t n, dc_error *err),
+static int each_line(const dc_str *text, const char *path,
+                     int (*visit)(void *context, const entry *e, const char *line, size_t n, dc_error *err),
                      void *context, dc_error *err)
 {
     int64_t number = 0;
@@ -118,7 +119,8 @@ done:
     return rc;
 }
 
-int dc_manifest_drop(const char *dir, int (*drop)(const void *context, const char *name), const void *context, dc_error *err)
+int dc_manifest_drop(const char *dir, int (*drop)(const void *context, const char *name), const void *context,
+                     dc_error *err)
 {
     char *path = NULL;
     dc_str text = {0};
@@ -128,10 +130,8 @@ int dc_manifest_drop(const char *dir, int (*drop)(const void *context, const cha
     if (!dc_path_exists(path)) goto done;
     DC_TRY(read_lines(&text, path, err));
     DC_TRY(each_line(&text, path, keep_line, &job, err));
-    if (job.out.failed)
-        rc = dc_fail_memory(err, text.n, "a manifest");
-    else if (job.out.n != text.n)
-        rc = dc_file_write(path, dc_str_text(&job.out), job.out.n, err);
+    if (job.out.failed) rc = dc_fail_memory(err, text.n, "a manifest");
+    else if (job.out.n != text.n) rc = dc_file_write(path, dc_str_text(&job.out), job.out.n, err);
 done:
     dc_free(path);
     dc_str_release(&text);
@@ -157,13 +157,16 @@ static int check_line(void *context, const entry *e, const char *line, size_t n,
     const int64_t bytes = dc_file_size(path);
     if (bytes != e->bytes)
         rc = bytes < 0 ? dc_fail(err, DC_EIO, "%s is missing, and the manifest beside it names it", path)
-                       : dc_fail(err, DC_EFORMAT, "%s has %lld bytes, the manifest beside it says %lld", path, (long long)bytes, (long long)e->bytes);
+                       : dc_fail(err, DC_EFORMAT, "%s has %lld bytes, the manifest beside it says %lld", path,
+                                 (long long)bytes, (long long)e->bytes);
     if (rc == DC_OK && job->deep) rc = dc_hash_file(&hash, path, err);
     if (rc == DC_OK && job->deep && strcmp(hash.hex, e->xxh3) != 0)
-        rc = dc_fail(err, DC_EFORMAT, "%s is damaged: its xxh3 is %s, the manifest beside it says %s", path, hash.hex, e->xxh3);
+        rc = dc_fail(err, DC_EFORMAT, "%s is damaged: its xxh3 is %s, the manifest beside it says %s", path, hash.hex,
+                     e->xxh3);
     dc_free(path);
     if (rc != DC_OK) return rc;
-    if (dc_grow(&job->names, job->n + 1, &job->room, sizeof *job->names) || !(job->names[job->n] = dc_strdup(e->file))) {
+    if (dc_grow(&job->names, job->n + 1, &job->room, sizeof *job->names) ||
+        !(job->names[job->n] = dc_strdup(e->file))) {
         if (job->names) job->names[job->n] = NULL;
         return dc_fail_memory(err, (job->n + 2) * sizeof *job->names, "names of files");
     }

@@ -51,8 +51,8 @@ int dc_set_count(int64_t *n, const char *dir, const char *set, const char *what,
     }
     dc_names_free(names);
     if (found != last + 1)
-        return dc_fail(err, DC_EFORMAT, "%s: of the files %s-00000.h5 to %s-%05lld.h5 of %s only %lld are there", dir, set, set, (long long)last,
-                       what, (long long)found);
+        return dc_fail(err, DC_EFORMAT, "%s: of the files %s-00000.h5 to %s-%05lld.h5 of %s only %lld are there", dir,
+                       set, set, (long long)last, what, (long long)found);
     *n = found;
     return DC_OK;
 }

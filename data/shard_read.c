@@ -49,16 +49,17 @@ static int get_info(dc_set_info *info, const dc_h5_file *f, dc_error *err)
     DC_TRY(get_hash(&info->chat_template, f, "chat_template", err));
     DC_TRY(get_hash(&info->settings, f, "settings", err));
     if (info->vocab_size < 1 || info->vocab_size > INT32_MAX || info->max_length < 1 || info->max_length > INT32_MAX)
-        rc = dc_fail(err, DC_EFORMAT, "%s: a vocabulary of %lld and documents of up to %lld tokens are not possible", dc_h5_path(f),
-                     (long long)info->vocab_size, (long long)info->max_length);
+        rc = dc_fail(err, DC_EFORMAT, "%s: a vocabulary of %lld and documents of up to %lld tokens are not possible",
+                     dc_h5_path(f), (long long)info->vocab_size, (long long)info->max_length);
 done:
     return rc;
 }
 
 static int same_info(const dc_set_info *a, const dc_set_info *b)
 {
-    return a->vocab_size == b->vocab_size && a->max_length == b->max_length && dc_hash_equal(&a->tokenizer, &b->tokenizer) &&
-           dc_hash_equal(&a->chat_template, &b->chat_template) && dc_hash_equal(&a->settings, &b->settings);
+    return a->vocab_size == b->vocab_size && a->max_length == b->max_length &&
+           dc_hash_equal(&a->tokenizer, &b->tokenizer) && dc_hash_equal(&a->chat_template, &b->chat_template) &&
+           dc_hash_equal(&a->settings, &b->settings);
 }
 
 static int find_columns(const dc_set *s, shard *f, dc_error *err)
@@ -73,9 +74,11 @@ static int find_columns(const dc_set *s, shard *f, dc_error *err)
     DC_TRY(dc_h5_find(&f->weight, f->h5, "weight", DC_H5_F32, err));
     f->tokens = dc_h5_items(f->h5, f->ids);
     f->n = dc_h5_items(f->h5, f->trained);
-    if (dc_h5_items(f->h5, f->mask) != f->tokens || dc_h5_items(f->h5, f->offset) != f->n + 1 || dc_h5_items(f->h5, f->source) != f->n ||
-        dc_h5_items(f->h5, row) != f->n || dc_h5_items(f->h5, f->weight) != f->n)
-        rc = dc_fail(err, DC_EFORMAT, "%s: its columns do not have the same number of documents and tokens", dc_h5_path(f->h5));
+    if (dc_h5_items(f->h5, f->mask) != f->tokens || dc_h5_items(f->h5, f->offset) != f->n + 1 ||
+        dc_h5_items(f->h5, f->source) != f->n || dc_h5_items(f->h5, row) != f->n ||
+        dc_h5_items(f->h5, f->weight) != f->n)
+        rc = dc_fail(err, DC_EFORMAT, "%s: its columns do not have the same number of documents and tokens",
+                     dc_h5_path(f->h5));
 done:
     return rc;
 }
@@ -95,7 +98,8 @@ static int open_file(dc_set *s, int64_t i, const char *dir, const char *set, int
         s->info = info;
         s->narrow = info.vocab_size <= DC_SHARD_NARROW;
     } else if (!same_info(&info, &s->info)) {
-        rc = dc_fail(err, DC_EMISMATCH, "%s was not prepared with the first file of its set: run `decant prepare` again", path);
+        rc = dc_fail(err, DC_EMISMATCH,
+                     "%s was not prepared with the first file of its set: run `decant prepare` again", path);
         goto done;
     }
     DC_TRY(find_columns(s, f, err));
@@ -104,8 +108,9 @@ static int open_file(dc_set *s, int64_t i, const char *dir, const char *set, int
     DC_TRY(dc_h5_get_int(last, f->h5, "last", err));
     DC_TRY(get_hash(&s->hash, f->h5, "hash", err));
     if (number != i || first != s->docs) {
-        rc = dc_fail(err, DC_EFORMAT, "%s says it is file %lld and begins with document %lld; expected file %lld and document %lld", path,
-                     (long long)number, (long long)first, (long long)i, (long long)s->docs);
+        rc = dc_fail(err, DC_EFORMAT,
+                     "%s says it is file %lld and begins with document %lld; expected file %lld and document %lld",
+                     path, (long long)number, (long long)first, (long long)i, (long long)s->docs);
         goto done;
     }
     f->first = s->docs;
@@ -123,8 +128,10 @@ static int open_files(dc_set *s, const char *dir, const char *set, dc_error *err
         const int rc = open_file(s, i, dir, set, &last, err);
         if (rc != DC_OK) return rc;
         if ((last != 0) != (i + 1 == s->n_files))
-            return dc_fail(err, DC_EFORMAT, "%s: set '%s' has %lld files and %s: run `decant prepare` again", dir, set, (long long)s->n_files,
-                           last ? "one before the end says it is the last" : "none says it is the last, so it is not finished");
+            return dc_fail(err, DC_EFORMAT, "%s: set '%s' has %lld files and %s: run `decant prepare` again", dir, set,
+                           (long long)s->n_files,
+                           last ? "one before the end says it is the last"
+                                : "none says it is the last, so it is not finished");
     }
     return DC_OK;
 }
@@ -141,10 +148,11 @@ static int load_file(dc_set *s, shard *f, uint64_t *offsets, dc_error *err)
         DC_TRY(dc_h5_read(f->h5, f->source, s->source + at, d, n, err));
         for (int64_t i = 0; i < n; i++) {
             const uint64_t begin = offsets[i], end = offsets[i + 1];
-            if (begin != before || end <= begin || end > (uint64_t)f->tokens || end - begin > (uint64_t)s->info.max_length ||
-                s->counts[at + i] >= end - begin) {
-                rc = dc_fail(err, DC_EFORMAT, "%s: document %lld is said to be tokens %llu to %llu with %u targets", dc_h5_path(f->h5),
-                             (long long)(d + i), (unsigned long long)begin, (unsigned long long)end, (unsigned)s->counts[at + i]);
+            if (begin != before || end <= begin || end > (uint64_t)f->tokens ||
+                end - begin > (uint64_t)s->info.max_length || s->counts[at + i] >= end - begin) {
+                rc = dc_fail(err, DC_EFORMAT, "%s: document %lld is said to be tokens %llu to %llu with %u targets",
+                             dc_h5_path(f->h5), (long long)(d + i), (unsigned long long)begin, (unsigned long long)end,
+                             (unsigned)s->counts[at + i]);
                 goto done;
             }
             s->length[at + i] = (uint32_t)(end - begin);
@@ -153,8 +161,8 @@ static int load_file(dc_set *s, shard *f, uint64_t *offsets, dc_error *err)
         }
     }
     if (before != (uint64_t)f->tokens)
-        rc = dc_fail(err, DC_EFORMAT, "%s: its documents end at token %llu of %lld", dc_h5_path(f->h5), (unsigned long long)before,
-                     (long long)f->tokens);
+        rc = dc_fail(err, DC_EFORMAT, "%s: its documents end at token %llu of %lld", dc_h5_path(f->h5),
+                     (unsigned long long)before, (long long)f->tokens);
 done:
     return rc;
 }
@@ -191,7 +199,8 @@ int dc_set_open(dc_set **out, const char *dir, const char *set, dc_error *err)
     int64_t n = 0;
     rc = dc_set_count(&n, dir, set, "tokens", err);
     if (rc != DC_OK) return rc;
-    if (n == 0) return dc_fail(err, DC_EIO, "%s holds no set '%s' (%s-00000.h5): `decant prepare` makes it", dir, set, set);
+    if (n == 0)
+        return dc_fail(err, DC_EIO, "%s holds no set '%s' (%s-00000.h5): `decant prepare` makes it", dir, set, set);
     dc_set *s = dc_calloc(1, sizeof *s);
     if (!s) return dc_fail_memory(err, sizeof *s, "a set");
     s->n_files = n;
@@ -203,10 +212,8 @@ int dc_set_open(dc_set **out, const char *dir, const char *set, dc_error *err)
     DC_TRY(open_files(s, dir, set, err));
     DC_TRY(load(s, err));
 done:
-    if (rc == DC_OK)
-        *out = s;
-    else
-        dc_set_close(s);
+    if (rc == DC_OK) *out = s;
+    else dc_set_close(s);
     return rc;
 }
 
@@ -236,10 +243,8 @@ static shard *shard_of(dc_set *s, int64_t doc)
     int64_t low = 0, high = s->n_files - 1;
     while (low < high) {
         const int64_t middle = (low + high + 1) / 2;
-        if (s->files[middle].first <= doc)
-            low = middle;
-        else
-            high = middle - 1;
+        if (s->files[middle].first <= doc) low = middle;
+        else high = middle - 1;
     }
     return &s->files[low];
 }
@@ -253,8 +258,8 @@ static int read_ids(dc_set *s, shard *f, int64_t doc, int32_t *ids, int64_t firs
     for (int64_t i = 0; i < n; i++) {
         if (s->narrow) ids[i] = s->narrow_ids[i];
         if (ids[i] < 0 || ids[i] >= V)
-            return dc_fail(err, DC_EFORMAT, "%s: document %lld: token %lld is %d; the vocabulary has %lld", dc_h5_path(f->h5),
-                           (long long)(doc - f->first), (long long)i, (int)ids[i], (long long)V);
+            return dc_fail(err, DC_EFORMAT, "%s: document %lld: token %lld is %d; the vocabulary has %lld",
+                           dc_h5_path(f->h5), (long long)(doc - f->first), (long long)i, (int)ids[i], (long long)V);
     }
     return DC_OK;
 }
@@ -272,8 +277,8 @@ int dc_set_read(dc_set *s, int64_t doc, int32_t *ids, uint8_t *mask, float *weig
         DC_TRY(dc_h5_read(f->h5, f->mask, mask, (int64_t)first, n, err));
         for (int64_t i = 1; i < n; i++) trained += mask[i] != 0;
         if (trained != s->counts[doc])
-            rc = dc_fail(err, DC_EFORMAT, "%s: document %lld has %llu targets, its count says %u", dc_h5_path(f->h5), (long long)(doc - f->first),
-                         (unsigned long long)trained, (unsigned)s->counts[doc]);
+            rc = dc_fail(err, DC_EFORMAT, "%s: document %lld has %llu targets, its count says %u", dc_h5_path(f->h5),
+                         (long long)(doc - f->first), (unsigned long long)trained, (unsigned)s->counts[doc]);
     }
     if (rc == DC_OK && weight) rc = dc_h5_read(f->h5, f->weight, weight, doc - f->first, 1, err);
 done:

@@ -13,12 +13,12 @@ struct dc_shard_writer {
     dc_set_info info;
     int narrow;
     dc_hasher *hash;
-    int64_t file;                    /* number of the file that is being written */
-    int64_t before;                  /* documents of the files before it */
-    int64_t docs, tokens, trained;   /* of this file */
-    dc_h5_writer *h5;                /* NULL before the first document and behind the last */
+    int64_t file;                                       /* number of the file that is being written */
+    int64_t before;                                     /* documents of the files before it */
+    int64_t docs, tokens, trained;                      /* of this file */
+    dc_h5_writer *h5;                                   /* NULL before the first document and behind the last */
     int ids, mask, offset, counts, source, row, weight; /* columns */
-    void *wide;                      /* [room] a document's ids as they are stored */
+    void *wide;                                         /* [room] a document's ids as they are stored */
     size_t room;
 };
 
@@ -48,15 +48,30 @@ done:
 static int put_attributes(dc_shard_writer *w, int last, dc_error *err)
 {
     const dc_hash hash = dc_hasher_get(w->hash);
-    const struct { const char *name; const char *text; } texts[] = {
-        {"set", w->set}, {"tokenizer", w->info.tokenizer.hex}, {"chat_template", w->info.chat_template.hex},
-        {"settings", w->info.settings.hex}, {"hash", hash.hex}};
-    const struct { const char *name; int64_t value; } ints[] = {
-        {"vocab_size", w->info.vocab_size}, {"max_length", w->info.max_length}, {"file", w->file}, {"first_doc", w->before},
-        {"docs", w->docs}, {"tokens", w->tokens}, {"trained", w->trained}, {"last", last}};
+    const struct {
+        const char *name;
+        const char *text;
+    } texts[] = {{"set", w->set},
+                 {"tokenizer", w->info.tokenizer.hex},
+                 {"chat_template", w->info.chat_template.hex},
+                 {"settings", w->info.settings.hex},
+                 {"hash", hash.hex}};
+    const struct {
+        const char *name;
+        int64_t value;
+    } ints[] = {{"vocab_size", w->info.vocab_size},
+                {"max_length", w->info.max_length},
+                {"file", w->file},
+                {"first_doc", w->before},
+                {"docs", w->docs},
+                {"tokens", w->tokens},
+                {"trained", w->trained},
+                {"last", last}};
     int rc = DC_OK;
-    for (size_t i = 0; rc == DC_OK && i < sizeof texts / sizeof *texts; i++) rc = dc_h5_put_text(w->h5, texts[i].name, texts[i].text, err);
-    for (size_t i = 0; rc == DC_OK && i < sizeof ints / sizeof *ints; i++) rc = dc_h5_put_int(w->h5, ints[i].name, ints[i].value, err);
+    for (size_t i = 0; rc == DC_OK && i < sizeof texts / sizeof *texts; i++)
+        rc = dc_h5_put_text(w->h5, texts[i].name, texts[i].text, err);
+    for (size_t i = 0; rc == DC_OK && i < sizeof ints / sizeof *ints; i++)
+        rc = dc_h5_put_int(w->h5, ints[i].name, ints[i].value, err);
     return rc;
 }
 
@@ -96,10 +111,8 @@ int dc_shard_writer_new(dc_shard_writer **out, const char *dir, const char *set,
     DC_TRY(dc_set_remove(dir, set, 0, err));
     DC_TRY(begin_file(w, err));
 done:
-    if (rc == DC_OK)
-        *out = w;
-    else
-        dc_shard_writer_free(w);
+    if (rc == DC_OK) *out = w;
+    else dc_shard_writer_free(w);
     return rc;
 }
 
@@ -115,12 +128,10 @@ static int convert(dc_shard_writer *w, const dc_doc *doc, dc_error *err)
     }
     for (size_t i = 0; i < n; i++) {
         if (doc->ids[i] < 0 || doc->ids[i] >= w->info.vocab_size)
-            return dc_fail(err, DC_EFORMAT, "row %llu: token %zu is %d; the vocabulary has %lld", (unsigned long long)doc->row, i,
-                           (int)doc->ids[i], (long long)w->info.vocab_size);
-        if (w->narrow)
-            ((uint16_t *)w->wide)[i] = (uint16_t)doc->ids[i];
-        else
-            ((uint32_t *)w->wide)[i] = (uint32_t)doc->ids[i];
+            return dc_fail(err, DC_EFORMAT, "row %llu: token %zu is %d; the vocabulary has %lld",
+                           (unsigned long long)doc->row, i, (int)doc->ids[i], (long long)w->info.vocab_size);
+        if (w->narrow) ((uint16_t *)w->wide)[i] = (uint16_t)doc->ids[i];
+        else ((uint32_t *)w->wide)[i] = (uint32_t)doc->ids[i];
     }
     return DC_OK;
 }
@@ -129,8 +140,11 @@ int dc_shard_writer_add(dc_shard_writer *w, const dc_doc *doc, dc_error *err)
 {
     int rc = DC_OK;
     if (doc->n < 1 || doc->n > w->info.max_length || doc->source > UINT16_MAX)
-        return dc_fail(err, DC_EFORMAT, "row %llu of source %u: a document of %lld tokens; 1 to %lld fit (data.max_length), and %d sources",
-                       (unsigned long long)doc->row, (unsigned)doc->source, (long long)doc->n, (long long)w->info.max_length, UINT16_MAX + 1);
+        return dc_fail(
+            err, DC_EFORMAT,
+            "row %llu of source %u: a document of %lld tokens; 1 to %lld fit (data.max_length), and %d sources",
+            (unsigned long long)doc->row, (unsigned)doc->source, (long long)doc->n, (long long)w->info.max_length,
+            UINT16_MAX + 1);
     DC_TRY(convert(w, doc, err));
     if (w->docs && (w->tokens + doc->n > DC_SHARD_TOKENS || w->docs == DC_SHARD_DOCS)) {
         DC_TRY(end_file(w, 0, err));

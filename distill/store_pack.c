@@ -92,7 +92,10 @@ static uint8_t *put_ids(uint8_t *to, const int32_t *ids, int64_t n, int64_t voca
     return to;
 }
 
-static int64_t per_row(const dc_store_info *info) { return info->kind == DC_TARGETS_SAMPLED ? info->n_samples : info->topk; }
+static int64_t per_row(const dc_store_info *info)
+{
+    return info->kind == DC_TARGETS_SAMPLED ? info->n_samples : info->topk;
+}
 
 static int pack_room(dc_store_doc *d, int64_t M, int64_t entries, const dc_store_info *info, dc_error *err)
 {
@@ -108,27 +111,25 @@ done:
     return rc;
 }
 
-int dc_store_pack(dc_store_doc *d, const dc_rows *rows, const float *logsumexp, const dc_store_info *info, dc_error *err)
+int dc_store_pack(dc_store_doc *d, const dc_rows *rows, const float *logsumexp, const dc_store_info *info,
+                  dc_error *err)
 {
     const int64_t M = rows->M, entries = M ? rows->first[M] - rows->first[0] : 0;
     const int rc = pack_room(d, M, entries, info, err);
     if (rc != DC_OK) return rc;
     const int sampled = info->kind == DC_TARGETS_SAMPLED, narrow = per_row(info) <= UINT8_MAX;
     uint8_t *ids = d->data[DC_STORE_IDS], *counts = d->data[DC_STORE_VALUES], *n8 = d->data[DC_STORE_N];
-    uint16_t *n16 = d->data[DC_STORE_N], *logs = d->data[DC_STORE_VALUES], *entropy = d->data[DC_STORE_ENTROPY], *ce = d->data[DC_STORE_CE];
+    uint16_t *n16 = d->data[DC_STORE_N], *logs = d->data[DC_STORE_VALUES], *entropy = d->data[DC_STORE_ENTROPY],
+             *ce = d->data[DC_STORE_CE];
     for (int64_t r = 0; r < M; r++) {
         const int64_t at = rows->first[r], n = rows->first[r + 1] - at;
         DC_ASSERT(n >= 1 && n <= per_row(info));
-        if (narrow)
-            n8[r] = (uint8_t)n;
-        else
-            n16[r] = (uint16_t)n;
+        if (narrow) n8[r] = (uint8_t)n;
+        else n16[r] = (uint16_t)n;
         entropy[r] = to_half(rows->entropy[r]), ce[r] = to_half(rows->teacher_ce[r]);
         ids = put_ids(ids, rows->ids + at, n, info->vocab_size);
-        if (sampled)
-            counts = put_counts(counts, rows->p + at, n, info->n_samples);
-        else
-            put_logs(logs, rows->p + at, n), logs += n;
+        if (sampled) counts = put_counts(counts, rows->p + at, n, info->n_samples);
+        else put_logs(logs, rows->p + at, n), logs += n;
     }
     d->M = M;
     d->ids = ids - (uint8_t *)d->data[DC_STORE_IDS];
@@ -164,7 +165,8 @@ static int grow(void *array, size_t items, size_t size, dc_error *err)
 
 static int rows_room(dc_rows *rows, int64_t M, int64_t entries, dc_error *err)
 {
-    const size_t need_rows = (size_t)(rows->M + M) + 1, need_items = (size_t)((rows->M ? rows->first[rows->M] : 0) + entries) + 1;
+    const size_t need_rows = (size_t)(rows->M + M) + 1,
+                 need_items = (size_t)((rows->M ? rows->first[rows->M] : 0) + entries) + 1;
     int rc = DC_OK;
     if (rows->room_rows < need_rows) {
         const size_t room = need_rows + need_rows / 2;
@@ -228,11 +230,13 @@ static int get_logs(float *p, int64_t n, const uint16_t *logs, const float *p_of
 /* Entries of row r, 0 when there may not be so many. */
 static int64_t entries_of(const dc_store_doc *d, int64_t r, int64_t most)
 {
-    const int64_t n = most <= UINT8_MAX ? ((const uint8_t *)d->data[DC_STORE_N])[r] : ((const uint16_t *)d->data[DC_STORE_N])[r];
+    const int64_t n =
+        most <= UINT8_MAX ? ((const uint8_t *)d->data[DC_STORE_N])[r] : ((const uint16_t *)d->data[DC_STORE_N])[r];
     return n <= most ? n : 0;
 }
 
-int dc_store_unpack(dc_rows *rows, const dc_store_doc *d, const float *p_of, const dc_store_info *info, const char *where, dc_error *err)
+int dc_store_unpack(dc_rows *rows, const dc_store_doc *d, const float *p_of, const dc_store_info *info,
+                    const char *where, dc_error *err)
 {
     const int sampled = info->kind == DC_TARGETS_SAMPLED;
     const uint8_t *id = d->data[DC_STORE_IDS], *const ids_end = id + d->ids;
@@ -241,27 +245,27 @@ int dc_store_unpack(dc_rows *rows, const dc_store_doc *d, const float *p_of, con
     int64_t entries = 0;
     for (int64_t r = 0; r < d->M; r++) {
         const int64_t n = entries_of(d, r, per_row(info));
-        if (n == 0) return dc_fail(err, DC_EFORMAT, "%s: row %lld has an impossible number of entries", where, (long long)r);
+        if (n == 0)
+            return dc_fail(err, DC_EFORMAT, "%s: row %lld has an impossible number of entries", where, (long long)r);
         entries += n;
     }
     if (entries > d->ids || (sampled ? entries > d->values : entries != d->values))
-        return dc_fail(err, DC_EFORMAT, "%s: %lld entries are not in %lld bytes of ids and %lld values", where, (long long)entries,
-                       (long long)d->ids, (long long)d->values);
+        return dc_fail(err, DC_EFORMAT, "%s: %lld entries are not in %lld bytes of ids and %lld values", where,
+                       (long long)entries, (long long)d->ids, (long long)d->values);
     const int rc = rows_room(rows, d->M, entries, err);
     if (rc != DC_OK) return rc;
     if (rows->M == 0) rows->first[0] = 0;
     for (int64_t r = 0; r < d->M; r++) {
         const int64_t n = entries_of(d, r, per_row(info)), m = rows->M + r, at = rows->first[m];
         int bad = get_ids(rows->ids + at, n, &id, ids_end, info->vocab_size);
-        if (sampled)
-            bad |= get_counts(rows->p + at, n, &count, counts_end, info->n_samples);
-        else
-            bad |= get_logs(rows->p + at, n, logs, p_of), logs += n;
+        if (sampled) bad |= get_counts(rows->p + at, n, &count, counts_end, info->n_samples);
+        else bad |= get_logs(rows->p + at, n, logs, p_of), logs += n;
         if (bad) return dc_fail(err, DC_EFORMAT, "%s: row %lld is damaged", where, (long long)r);
         rows->first[m + 1] = at + n;
         rows->entropy[m] = dc_f16_to_f32(entropy[r]), rows->teacher_ce[m] = dc_f16_to_f32(ce[r]);
     }
-    if (id != ids_end || (sampled && count != counts_end)) return dc_fail(err, DC_EFORMAT, "%s: bytes behind its last row", where);
+    if (id != ids_end || (sampled && count != counts_end))
+        return dc_fail(err, DC_EFORMAT, "%s: bytes behind its last row", where);
     rows->M += d->M;
     return DC_OK;
 }

@@ -24,8 +24,8 @@ typedef enum dc_store_column {
     DC_STORE_ENTROPY,      /* f16 a row */
     DC_STORE_CE,           /* f16 a row */
     DC_STORE_LOGSUMEXP,    /* f32 a row; top-k only */
-    DC_STORE_IDS,          /* u8: varints of ids, the first of a row as it is, the others less their predecessor and 1 */
-    DC_STORE_VALUES,       /* sampled: `counts`, u8: varints of counts less 1; top-k: `logp`, f16 an entry */
+    DC_STORE_IDS,    /* u8: varints of ids, the first of a row as it is, the others less their predecessor and 1 */
+    DC_STORE_VALUES, /* sampled: `counts`, u8: varints of counts less 1; top-k: `logp`, f16 an entry */
     DC_STORE_COLUMNS
 } dc_store_column;
 
@@ -45,14 +45,17 @@ int dc_store_doc_room(dc_store_doc *d, dc_store_column column, size_t bytes, dc_
 
 /* Rows to stored form and back. Packing asserts what targets.c promises: ascending ids, draws that add up. Unpacking appends to `rows`;
  * `p_of` [32768] has the probability of each non-positive half number. `where` stands before the message. */
-int dc_store_pack(dc_store_doc *d, const dc_rows *rows, const float *logsumexp, const dc_store_info *info, dc_error *err);
-int dc_store_unpack(dc_rows *rows, const dc_store_doc *d, const float *p_of, const dc_store_info *info, const char *where, dc_error *err);
+int dc_store_pack(dc_store_doc *d, const dc_rows *rows, const float *logsumexp, const dc_store_info *info,
+                  dc_error *err);
+int dc_store_unpack(dc_rows *rows, const dc_store_doc *d, const float *p_of, const dc_store_info *info,
+                    const char *where, dc_error *err);
 
 /* The attributes that say what a store is. */
 int dc_store_put_info(dc_h5_writer *w, const dc_store_info *info, dc_error *err);
 int dc_store_get_info(dc_store_info *info, const dc_h5_file *f, dc_error *err);
 /* DC_EMISMATCH naming the first difference of `found` to what is `wanted`; `all`: every member counts, else those of dc_store_open. */
-int dc_store_same(const dc_store_info *found, const dc_store_info *wanted, int all, const char *where, const char *advice, dc_error *err);
+int dc_store_same(const dc_store_info *found, const dc_store_info *wanted, int all, const char *where,
+                  const char *advice, dc_error *err);
 
 /* A file of a store, open for reading. */
 typedef struct dc_store_file {

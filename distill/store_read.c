@@ -13,8 +13,8 @@ enum { OPEN_FILES = 64, CACHE = 256 << 20, HALVES = 0x8000 };
 
 typedef struct part {
     int64_t first, docs;
-    int64_t used;      /* the clock at its last use */
-    dc_store_file f;   /* f.h5 is NULL when it is not open */
+    int64_t used;    /* the clock at its last use */
+    dc_store_file f; /* f.h5 is NULL when it is not open */
 } part;
 
 struct dc_store {
@@ -23,7 +23,7 @@ struct dc_store {
     part *parts;
     int64_t n_parts, n_open, clock;
     int64_t docs, rows, bytes;
-    float *p_of;       /* [HALVES], top-k */
+    float *p_of; /* [HALVES], top-k */
     dc_store_doc doc;
 };
 
@@ -67,7 +67,9 @@ static int open_parts(dc_store *s, const dc_store_info *expect, dc_error *err)
         if (i == 0) s->info = p->f.info;
         if (i == 0 && expect)
             rc = dc_store_same(&s->info, expect, 0, dc_h5_path(p->f.h5), "run `decant teach` for this recipe", err);
-        if (rc == DC_OK) rc = dc_store_same(&p->f.info, &s->info, 1, dc_h5_path(p->f.h5), "it is not of the store's other files", err);
+        if (rc == DC_OK)
+            rc = dc_store_same(&p->f.info, &s->info, 1, dc_h5_path(p->f.h5), "it is not of the store's other files",
+                               err);
         if (rc != DC_OK) return rc;
         p->docs = p->f.docs;
         last = p->f.last;
@@ -85,7 +87,9 @@ int dc_store_open(dc_store **out, const char *dir, const char *set, const dc_sto
     int64_t n = 0;
     int rc = dc_set_count(&n, dir, set, "targets", err);
     if (rc != DC_OK) return rc;
-    if (n == 0) return dc_fail(err, DC_EIO, "%s holds no finished targets of set '%s' (%s-00000.h5): `decant teach` makes them", dir, set, set);
+    if (n == 0)
+        return dc_fail(err, DC_EIO, "%s holds no finished targets of set '%s' (%s-00000.h5): `decant teach` makes them",
+                       dir, set, set);
     dc_store *s = dc_calloc(1, sizeof *s);
     if (!s) return dc_fail_memory(err, sizeof *s, "a store");
     s->n_parts = n;
@@ -102,10 +106,8 @@ int dc_store_open(dc_store **out, const char *dir, const char *set, const dc_sto
     if (!s->p_of) rc = dc_fail_memory(err, HALVES * sizeof *s->p_of, "a store");
     for (int h = 0; s->p_of && h < HALVES; h++) s->p_of[h] = (float)exp(-(double)dc_f16_to_f32((uint16_t)h));
 done:
-    if (rc == DC_OK)
-        *out = s;
-    else
-        dc_store_close(s);
+    if (rc == DC_OK) *out = s;
+    else dc_store_close(s);
     return rc;
 }
 
@@ -130,10 +132,8 @@ static int64_t part_of(const dc_store *s, int64_t doc)
     int64_t low = 0, high = s->n_parts - 1;
     while (low < high) {
         const int64_t middle = (low + high + 1) / 2;
-        if (s->parts[middle].first <= doc)
-            low = middle;
-        else
-            high = middle - 1;
+        if (s->parts[middle].first <= doc) low = middle;
+        else high = middle - 1;
     }
     return low;
 }
@@ -143,18 +143,17 @@ int dc_store_read(dc_store *s, dc_rows *rows, int64_t doc, int64_t expected, dc_
     char where[512];
     int rc = DC_OK;
     if (doc < 0 || doc >= s->docs)
-        return dc_fail(err, DC_EMISMATCH, "%s: the store '%s' has targets of %lld documents, not of document %lld", s->dir, s->set,
-                       (long long)s->docs, (long long)doc);
+        return dc_fail(err, DC_EMISMATCH, "%s: the store '%s' has targets of %lld documents, not of document %lld",
+                       s->dir, s->set, (long long)s->docs, (long long)doc);
     const int64_t i = part_of(s, doc);
     part *p = &s->parts[i];
     DC_TRY(open_part(s, i, err));
     DC_TRY(dc_store_file_get(&s->doc, &p->f, doc - p->first, err));
     snprintf(where, sizeof where, "%s, document %lld", dc_h5_path(p->f.h5), (long long)doc);
     if (s->doc.M != expected)
-        rc = dc_fail(err, DC_EMISMATCH, "%s: it has targets of %lld rows, the data has %lld loss positions", where, (long long)s->doc.M,
-                     (long long)expected);
-    else
-        rc = dc_store_unpack(rows, &s->doc, s->p_of, &s->info, where, err);
+        rc = dc_fail(err, DC_EMISMATCH, "%s: it has targets of %lld rows, the data has %lld loss positions", where,
+                     (long long)s->doc.M, (long long)expected);
+    else rc = dc_store_unpack(rows, &s->doc, s->p_of, &s->info, where, err);
 done:
     return rc;
 }

@@ -16,14 +16,14 @@ enum { LEVEL = 3, FLUSH_SECONDS = 120 };
 struct dc_store_writer {
     char *dir, *set;
     dc_store_info info;
-    int64_t file;             /* number of the file that is being written */
-    int64_t before;           /* documents of the files before it */
-    int64_t docs, rows;       /* of this file */
-    uint64_t end[3];          /* its offsets so far: rows, bytes of ids, values */
-    int in_part;              /* its documents are in NAME.h5.part, and h5 is NULL */
-    int complete;             /* the store's last file is published */
-    int64_t bytes;            /* of the published files */
-    double flushed;           /* when */
+    int64_t file;       /* number of the file that is being written */
+    int64_t before;     /* documents of the files before it */
+    int64_t docs, rows; /* of this file */
+    uint64_t end[3];    /* its offsets so far: rows, bytes of ids, values */
+    int in_part;        /* its documents are in NAME.h5.part, and h5 is NULL */
+    int complete;       /* the store's last file is published */
+    int64_t bytes;      /* of the published files */
+    double flushed;     /* when */
     dc_h5_writer *h5;
     int column[DC_STORE_COLUMNS];
     dc_store_doc doc;
@@ -34,7 +34,8 @@ static const char advice[] = "remove the folder to capture anew";
 static int make_columns(dc_store_writer *w, dc_error *err)
 {
     /* A document of a few hundred rows lies in one or two chunks of each column. */
-    static const int64_t chunk[DC_STORE_COLUMNS] = {4 << 10, 4 << 10, 4 << 10, 16 << 10, 16 << 10, 16 << 10, 16 << 10, 128 << 10, 64 << 10};
+    static const int64_t chunk[DC_STORE_COLUMNS] = {4 << 10,  4 << 10,  4 << 10,   16 << 10, 16 << 10,
+                                                    16 << 10, 16 << 10, 128 << 10, 64 << 10};
     for (int c = 0; c < DC_STORE_COLUMNS; c++) {
         const char *name = NULL;
         dc_h5_type type;
@@ -55,7 +56,8 @@ static int put_doc(dc_store_writer *w, dc_error *err)
     w->end[DC_STORE_ROW_OFFSET] += (uint64_t)d->M;
     w->end[DC_STORE_ID_OFFSET] += (uint64_t)d->ids;
     w->end[DC_STORE_VALUE_OFFSET] += (uint64_t)d->values;
-    for (int c = 0; rc == DC_OK && c <= DC_STORE_VALUE_OFFSET; c++) rc = dc_h5_append(w->h5, w->column[c], &w->end[c], 1, err);
+    for (int c = 0; rc == DC_OK && c <= DC_STORE_VALUE_OFFSET; c++)
+        rc = dc_h5_append(w->h5, w->column[c], &w->end[c], 1, err);
     for (int c = DC_STORE_N; rc == DC_OK && c < DC_STORE_COLUMNS; c++)
         if (c != DC_STORE_LOGSUMEXP || w->info.kind == DC_TARGETS_TOPK)
             rc = dc_h5_append(w->h5, w->column[c], d->data[c], dc_store_doc_items(d, (dc_store_column)c), err);
@@ -154,7 +156,8 @@ static int take_files(dc_store_writer *w, dc_error *err)
         DC_TRY(dc_store_file_open(&f, path, w->file, w->before, err));
         DC_TRY(dc_store_same(&f.info, &w->info, 1, path, advice, err));
         if (f.last && w->file + 1 != n) {
-            rc = dc_fail(err, DC_EFORMAT, "%s says it is the last of its store, and %lld follow it: %s", path, (long long)(n - w->file - 1), advice);
+            rc = dc_fail(err, DC_EFORMAT, "%s says it is the last of its store, and %lld follow it: %s", path,
+                         (long long)(n - w->file - 1), advice);
             goto done;
         }
         w->before += f.docs;
@@ -196,8 +199,8 @@ done:
     return rc;
 }
 
-int dc_store_writer_new(dc_store_writer **out, int64_t *next_doc, const char *dir, const char *set, const dc_store_info *info,
-                        dc_error *err)
+int dc_store_writer_new(dc_store_writer **out, int64_t *next_doc, const char *dir, const char *set,
+                        const dc_store_info *info, dc_error *err)
 {
     const int64_t most = info->kind == DC_TARGETS_TOPK ? info->topk : info->n_samples;
     int rc = DC_OK;
@@ -231,8 +234,9 @@ int dc_store_writer_add(dc_store_writer *w, int64_t doc, const dc_rows *rows, co
     int rc = DC_OK;
     DC_ASSERT(doc == w->before + w->docs);
     if (w->complete)
-        return dc_fail(err, DC_EMISMATCH, "%s: the store '%s' is finished with %lld documents; document %lld does not belong to it", w->dir, w->set,
-                       (long long)w->before, (long long)doc);
+        return dc_fail(err, DC_EMISMATCH,
+                       "%s: the store '%s' is finished with %lld documents; document %lld does not belong to it",
+                       w->dir, w->set, (long long)w->before, (long long)doc);
     if (!w->h5) DC_TRY(begin_file(w, err));
     if (w->docs && (w->docs == DC_STORE_DOCS || w->rows + rows->M > DC_STORE_ROWS)) {
         DC_TRY(end_file(w, 0, err));

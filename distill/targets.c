@@ -84,7 +84,8 @@ static int ascending(const void *a, const void *b)
 }
 
 /* Draws with replacement: sorted uniforms walk once along the cumulative sum. */
-static void sample(dc_row_targets *out, dc_target_scratch *s, double total, const dc_store_info *info, int64_t doc, int64_t row)
+static void sample(dc_row_targets *out, dc_target_scratch *s, double total, const dc_store_info *info, int64_t doc,
+                   int64_t row)
 {
     const int64_t N = info->n_samples;
     for (int64_t k = 0; k < N; k += 2) {
@@ -114,10 +115,8 @@ static void sample(dc_row_targets *out, dc_target_scratch *s, double total, cons
         /* A draw between this block's float sum and its double sum belongs to the block's last entry; one behind the end as well. */
         int64_t count = 0;
         while (k < N && last >= 0 && (s->draws[k] < before + s->blocks[b] || b + 1 == n_blocks)) count++, k++;
-        if (count && out->n && out->ids[out->n - 1] == last)
-            out->p[out->n - 1] += (float)count;
-        else if (count)
-            out->ids[out->n] = (int32_t)last, out->p[out->n++] = (float)count;
+        if (count && out->n && out->ids[out->n - 1] == last) out->p[out->n - 1] += (float)count;
+        else if (count) out->ids[out->n] = (int32_t)last, out->p[out->n++] = (float)count;
         if (b + 1 < n_blocks) before += s->blocks[b++];
     }
     for (int64_t i = 0; i < out->n; i++) out->p[i] /= (float)N; /* once: the store must give back the same bits */
@@ -167,30 +166,29 @@ static void take_topk(dc_row_targets *out, dc_target_scratch *s, const float *z,
     out->n = n;
 }
 
-int dc_row_targets_make(dc_row_targets *out, dc_target_scratch *s, const float *logits, int32_t label, const dc_store_info *info,
-                        int64_t doc, int64_t row, dc_error *err)
+int dc_row_targets_make(dc_row_targets *out, dc_target_scratch *s, const float *logits, int32_t label,
+                        const dc_store_info *info, int64_t doc, int64_t row, dc_error *err)
 {
     const double t = info->temperature;
     float top = logits[0], worst = 0;
     if (label < 0 || label >= s->V)
-        return dc_fail(err, DC_EMISMATCH, "document %lld, loss row %lld: the label is token %d, the teacher's vocabulary has %lld", (long long)doc,
-                       (long long)row, (int)label, (long long)s->V);
+        return dc_fail(err, DC_EMISMATCH,
+                       "document %lld, loss row %lld: the label is token %d, the teacher's vocabulary has %lld",
+                       (long long)doc, (long long)row, (int)label, (long long)s->V);
     for (int64_t v = 0; v < s->V; v++) {
         top = logits[v] > top ? logits[v] : top;
         worst += logits[v] * 0; /* NaN as soon as one is not finite */
     }
     if (worst != 0 || !isfinite(top))
-        return dc_fail(err, DC_ENUMERIC, "document %lld, loss row %lld: the teacher's logits are not finite", (long long)doc,
-                       (long long)row);
+        return dc_fail(err, DC_ENUMERIC, "document %lld, loss row %lld: the teacher's logits are not finite",
+                       (long long)doc, (long long)row);
     sums at_t = exponentials(s, logits, top, 1);
     out->logsumexp = (float)((double)top + log(at_t.e));
     out->ce = (float)((double)top + log(at_t.e) - (double)logits[label]);
     if (t != 1) at_t = exponentials(s, logits, top, (float)(1 / t));
     out->entropy = (float)(log(at_t.e) - at_t.ez / at_t.e);
-    if (info->kind == DC_TARGETS_SAMPLED)
-        sample(out, s, at_t.e, info, doc, row);
-    else
-        take_topk(out, s, logits, at_t.e, info->topk);
+    if (info->kind == DC_TARGETS_SAMPLED) sample(out, s, at_t.e, info, doc, row);
+    else take_topk(out, s, logits, at_t.e, info->topk);
     out->mass = out->dot = out->kept2 = 0;
     for (int64_t i = 0; i < out->n; i++) {
         const double p = (double)s->e[out->ids[i]] / at_t.e, kept = (double)out->p[i];

@@ -16,10 +16,12 @@ static int nothing(dc_cli *cli, dc_error *err)
     return DC_OK;
 }
 
-static const dc_flag flags[] = {{"--model", "M", "a model"}, {"--limit", "N", "a number"}, {"--force", NULL, "a switch"}, {NULL, NULL, NULL}};
+static const dc_flag flags[] = {
+    {"--model", "M", "a model"}, {"--limit", "N", "a number"}, {"--force", NULL, "a switch"}, {NULL, NULL, NULL}};
 static const dc_command with_recipe = {.name = "cook", .takes = DC_TAKES_RECIPE, .flags = flags, .run = nothing};
 static const dc_command maybe = {.name = "maybe", .takes = DC_TAKES_RECIPE_MAYBE, .flags = flags, .run = nothing};
-static const dc_command with_words = {.name = "say", .takes = DC_TAKES_WORDS, .words = "TEXT", .flags = flags, .run = nothing};
+static const dc_command with_words = {
+    .name = "say", .takes = DC_TAKES_WORDS, .words = "TEXT", .flags = flags, .run = nothing};
 static const dc_command bare = {.name = "bare", .takes = DC_TAKES_NONE, .run = nothing};
 
 /* Parses the words up to NULL. */
@@ -38,7 +40,9 @@ static void flags_stand_anywhere(void **state)
     dc_cli cli;
     dc_error err;
     (void)state;
-    assert_int_equal(PARSE(&cli, &with_recipe, &err, "--model", "a b", "my.yaml", "train.lr=1", "--force", "x[0].y-z=--limit", "--limit=7"), DC_OK);
+    assert_int_equal(PARSE(&cli, &with_recipe, &err, "--model", "a b", "my.yaml", "train.lr=1", "--force",
+                           "x[0].y-z=--limit", "--limit=7"),
+                     DC_OK);
     assert_string_equal(cli.recipe, "my.yaml");
     assert_int_equal(cli.n_overrides, 2);
     assert_string_equal(cli.overrides[0], "train.lr=1");

@@ -47,7 +47,8 @@ static void ticks_are_round_and_inside(void **state)
     for (double high = 1e-9; high < 1e9; high *= 3.7) {
         const size_t n = dc_chart_ticks(t, high * 0.4, high, 6, 0);
         assert_in_range(n, 2, 12);
-        for (size_t i = 0; i < n; i++) assert_true(t[i] >= high * 0.4 * (1 - 1e-6) && t[i] <= high * (1 + 1e-6) && (!i || t[i] > t[i - 1]));
+        for (size_t i = 0; i < n; i++)
+            assert_true(t[i] >= high * 0.4 * (1 - 1e-6) && t[i] <= high * (1 + 1e-6) && (!i || t[i] > t[i - 1]));
     }
 }
 
@@ -69,8 +70,10 @@ static void charts_without_points_are_nothing(void **state)
 }
 
 static const char lines[] =
-    "{\"step\": 1, \"loss\": 4.5, \"ce\": 4.0, \"kd\": 5.0, \"grad_norm\": 2, \"learning_rate\": 0, \"tokens\": 100, \"trained_tokens\": 40, \"seconds\": 0.5}\n"
-    "{\"step\": 2, \"loss\": 3.5, \"ce\": 3.0, \"kd\": 4.0, \"grad_norm\": 1, \"learning_rate\": 0.001, \"tokens\": 100, \"trained_tokens\": 40, \"seconds\": 0.25}\n"
+    "{\"step\": 1, \"loss\": 4.5, \"ce\": 4.0, \"kd\": 5.0, \"grad_norm\": 2, \"learning_rate\": 0, \"tokens\": 100, "
+    "\"trained_tokens\": 40, \"seconds\": 0.5}\n"
+    "{\"step\": 2, \"loss\": 3.5, \"ce\": 3.0, \"kd\": 4.0, \"grad_norm\": 1, \"learning_rate\": 0.001, \"tokens\": "
+    "100, \"trained_tokens\": 40, \"seconds\": 0.25}\n"
     "{\"step\": 2, \"eval_loss\": 3.2, \"eval_ce\": 3.1, \"eval_kd\": 2.5, \"eval_accuracy\": 0.5}\n"
     "{\"step\": 3, \"lo";
 
@@ -126,19 +129,23 @@ static void folders_without_a_run_are_refused(void **state)
 
 static void put_run(void)
 {
-    put("run/recipe.json", "{\"teacher\": {\"model\": \"models/<big>\"}, \"note\": \"</pre><script>alert(1)</script>\"}");
+    put("run/recipe.json",
+        "{\"teacher\": {\"model\": \"models/<big>\"}, \"note\": \"</pre><script>alert(1)</script>\"}");
     put("run/train/metrics.jsonl", lines);
     put("run/train/control/metrics.jsonl", lines);
     put("run/train/seed-1/metrics.jsonl", lines);
     put("run/train/times.json", "{\"seconds\": 75, \"peak_memory\": 1000000}");
     put("run/train/summary.json", "{\"version\": 1, \"train\": {\"steps\": 2}}");
-    put("run/export/a<b-Q8_0.parity.json", "{\"tokens\": 10, \"kl\": 0.001, \"top1\": 0.99, \"kl_max\": 1, \"ppl_file\": 2, \"ppl_reference\": 2, \"nmse\": 0}");
+    put("run/export/a<b-Q8_0.parity.json", "{\"tokens\": 10, \"kl\": 0.001, \"top1\": 0.99, \"kl_max\": 1, "
+                                           "\"ppl_file\": 2, \"ppl_reference\": 2, \"nmse\": 0}");
     put("run/eval/times.json", "{\"decode_tokens_per_second\": {\"a<b-Q8_0.gguf\": 1234}}");
-    put("run/eval/summary.json",
-        "{\"rows\": [{\"name\": \"teacher\", \"exact_match\": 0.96, \"kl_to_teacher\": 0, \"nll\": 0.3, \"bytes\": 4000000, \"exact_match_each\": [0.96], "
-        "\"kl_each\": [0]}, {\"name\": \"student, distilled\", \"exact_match\": 0.8, \"kl_to_teacher\": 0.5, \"nll\": null, \"bytes\": 2000000, "
-        "\"exact_match_each\": [0.7, 0.9], \"kl_each\": [0.4, 0.6]}, {\"name\": \"a<b-Q8_0.gguf\", \"exact_match\": 0.79, \"kl_to_teacher\": 0.51, "
-        "\"nll\": 0.4, \"bytes\": 1000000, \"exact_match_each\": [], \"kl_each\": []}]}");
+    put("run/eval/summary.json", "{\"rows\": [{\"name\": \"teacher\", \"exact_match\": 0.96, \"kl_to_teacher\": 0, "
+                                 "\"nll\": 0.3, \"bytes\": 4000000, \"exact_match_each\": [0.96], "
+                                 "\"kl_each\": [0]}, {\"name\": \"student, distilled\", \"exact_match\": 0.8, "
+                                 "\"kl_to_teacher\": 0.5, \"nll\": null, \"bytes\": 2000000, "
+                                 "\"exact_match_each\": [0.7, 0.9], \"kl_each\": [0.4, 0.6]}, {\"name\": "
+                                 "\"a<b-Q8_0.gguf\", \"exact_match\": 0.79, \"kl_to_teacher\": 0.51, "
+                                 "\"nll\": 0.4, \"bytes\": 1000000, \"exact_match_each\": [], \"kl_each\": []}]}");
 }
 
 static void has(const dc_str *page, const char *text)
@@ -163,8 +170,9 @@ static void a_page_of_a_run(void **state)
     has(&page, "1,234");
     has(&page, "4 times smaller than the teacher");
     has(&page, "Held-out divergence from the teacher");
-    has(&page, "line c1");
-    has(&page, "faint");
+    assert_null(strstr(dc_str_text(&page), "a<b"));
+    has(&page, "class=\"line c1\"");
+    has(&page, "class=\"line c0 faint\""); /* the repeat */
     has(&page, "train: steps 2");
     has(&page, "1:15");
     has(&page, "99.00 %");

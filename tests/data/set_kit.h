@@ -17,8 +17,11 @@ static inline uint64_t kit_mix(uint64_t i)
 
 static inline dc_set_info kit_info(int64_t vocab_size)
 {
-    return (dc_set_info){.vocab_size = vocab_size, .max_length = KIT_LONGEST, .tokenizer = dc_hash_bytes("t", 1),
-                         .chat_template = {{0}}, .settings = dc_hash_bytes("s", 1)};
+    return (dc_set_info){.vocab_size = vocab_size,
+                         .max_length = KIT_LONGEST,
+                         .tokenizer = dc_hash_bytes("t", 1),
+                         .chat_template = {{0}},
+                         .settings = dc_hash_bytes("s", 1)};
 }
 
 /* Document d of a set: 1 to KIT_LONGEST tokens; `memory` holds them. */
@@ -36,13 +39,18 @@ static inline const dc_doc *kit_document(kit_doc *memory, int64_t d, int64_t voc
         memory->ids[i] = (int32_t)((r >> 8) % (uint64_t)vocab_size);
         memory->mask[i] = i > 0 && r % 3 == 0;
     }
-    memory->doc = (dc_doc){.ids = memory->ids, .mask = memory->mask, .n = n, .source = source, .row = (uint64_t)d * 2,
+    memory->doc = (dc_doc){.ids = memory->ids,
+                           .mask = memory->mask,
+                           .n = n,
+                           .source = source,
+                           .row = (uint64_t)d * 2,
                            .weight = 1 + (float)(d % 4) / 4};
     return &memory->doc;
 }
 
 /* Documents 0 .. n; the source of document d is d * sources / n. */
-static inline int kit_write(const char *dir, const char *set, int64_t n, int64_t vocab_size, int64_t sources, dc_error *err)
+static inline int kit_write(const char *dir, const char *set, int64_t n, int64_t vocab_size, int64_t sources,
+                            dc_error *err)
 {
     dc_shard_writer *w = NULL;
     kit_doc memory;

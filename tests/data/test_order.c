@@ -23,7 +23,8 @@ static void must(int rc, const dc_error *err)
 static int setup(void **state)
 {
     dc_error err = {0};
-    return temp_setup(state) || kit_write(temp_dir, "train", N, V, SOURCES, &err) || dc_set_open(&set, temp_dir, "train", &err);
+    return temp_setup(state) || kit_write(temp_dir, "train", N, V, SOURCES, &err) ||
+           dc_set_open(&set, temp_dir, "train", &err);
 }
 
 static int teardown(void **state)
@@ -32,7 +33,8 @@ static int teardown(void **state)
     return temp_teardown(state);
 }
 
-static const dc_loader_options packed = {.seed = 5, .shuffle = 1, .packing = 1, .max_length = 100, .batch_size = 3, .window = 64};
+static const dc_loader_options packed = {
+    .seed = 5, .shuffle = 1, .packing = 1, .max_length = 100, .batch_size = 3, .window = 64};
 static const dc_loader_options single = {.seed = 5, .shuffle = 1, .max_length = KIT_LONGEST, .batch_size = 4};
 
 static dc_loader *open_loader(const dc_loader_options *o)
@@ -308,7 +310,13 @@ static void bounds_hold_repeated_documents(void **state)
     dc_shard_writer_free(w);
     must(dc_set_open(&pair, temp_dir, "pair", &err), &err);
     for (int packing = 0; packing < 2; packing++) {
-        const dc_loader_options o = {.seed = 1, .shuffle = 1, .packing = packing, .max_length = 200, .batch_size = 3, .weights = &weight, .n_weights = 1};
+        const dc_loader_options o = {.seed = 1,
+                                     .shuffle = 1,
+                                     .packing = packing,
+                                     .max_length = 200,
+                                     .batch_size = 3,
+                                     .weights = &weight,
+                                     .n_weights = 1};
         int64_t T, B, M, most = 0;
         must(dc_loader_new(&l, pair, &o, &err), &err);
         dc_loader_bounds(l, &T, &B, &M);

@@ -36,9 +36,9 @@ static int check_doc(dc_set *s, int64_t d, int64_t vocab_size, uint32_t source, 
     for (int64_t i = 1; i < wanted->n; i++) trained += wanted->mask[i];
     const int rc = dc_set_read(s, d, ids, mask, &weight, err);
     if (rc != DC_OK) return rc;
-    if (dc_set_doc_length(s, d) != wanted->n || dc_set_doc_trained(s, d) != trained || dc_set_doc_source(s, d) != source ||
-        memcmp(ids, wanted->ids, (size_t)wanted->n * sizeof *ids) != 0 || memcmp(mask, wanted->mask, (size_t)wanted->n) != 0 ||
-        weight < wanted->weight || weight > wanted->weight)
+    if (dc_set_doc_length(s, d) != wanted->n || dc_set_doc_trained(s, d) != trained ||
+        dc_set_doc_source(s, d) != source || memcmp(ids, wanted->ids, (size_t)wanted->n * sizeof *ids) != 0 ||
+        memcmp(mask, wanted->mask, (size_t)wanted->n) != 0 || weight < wanted->weight || weight > wanted->weight)
         return dc_fail(err, DC_EFORMAT, "WRONG document %lld", (long long)d);
     return DC_OK;
 }
@@ -54,7 +54,8 @@ static int check_set(const char *dir, const char *set, int64_t n, int64_t vocab_
         tokens += dc_set_doc_length(s, d), trained += dc_set_doc_trained(s, d);
         rc = check_doc(s, d, vocab_size, (uint32_t)(d * sources / n), err);
     }
-    if (rc == DC_OK && (tokens != dc_set_tokens(s) || trained != dc_set_trained(s))) rc = dc_fail(err, DC_EFORMAT, "WRONG sums");
+    if (rc == DC_OK && (tokens != dc_set_tokens(s) || trained != dc_set_trained(s)))
+        rc = dc_fail(err, DC_EFORMAT, "WRONG sums");
     dc_set_close(s);
     return rc;
 }
@@ -321,14 +322,10 @@ static void kills_leave_nothing_half(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(documents_come_back),
-        cmocka_unit_test(the_info_comes_back),
-        cmocka_unit_test(a_set_spans_files),
-        cmocka_unit_test(the_hash_is_of_the_content),
-        cmocka_unit_test(bad_documents_are_refused),
-        cmocka_unit_test(mixed_files_are_refused),
-        cmocka_unit_test(damage_is_found),
-        cmocka_unit_test(every_failing_allocation_is_reported),
+        cmocka_unit_test(documents_come_back),       cmocka_unit_test(the_info_comes_back),
+        cmocka_unit_test(a_set_spans_files),         cmocka_unit_test(the_hash_is_of_the_content),
+        cmocka_unit_test(bad_documents_are_refused), cmocka_unit_test(mixed_files_are_refused),
+        cmocka_unit_test(damage_is_found),           cmocka_unit_test(every_failing_allocation_is_reported),
         cmocka_unit_test(kills_leave_nothing_half),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

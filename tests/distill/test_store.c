@@ -30,9 +30,15 @@ static uint64_t mix(uint64_t i)
 
 static dc_store_info info_of(dc_targets kind, int64_t entries)
 {
-    return (dc_store_info){.kind = kind, .n_samples = kind == DC_TARGETS_SAMPLED ? entries : 0, .topk = kind == DC_TARGETS_TOPK ? entries : 0,
-                           .temperature = 1.5, .vocab_size = V, .seed = UINT64_MAX - 5, .teacher = dc_hash_bytes("t", 1),
-                           .data = dc_hash_bytes("d", 1), .tokenizer = dc_hash_bytes("k", 1)};
+    return (dc_store_info){.kind = kind,
+                           .n_samples = kind == DC_TARGETS_SAMPLED ? entries : 0,
+                           .topk = kind == DC_TARGETS_TOPK ? entries : 0,
+                           .temperature = 1.5,
+                           .vocab_size = V,
+                           .seed = UINT64_MAX - 5,
+                           .teacher = dc_hash_bytes("t", 1),
+                           .data = dc_hash_bytes("d", 1),
+                           .tokenizer = dc_hash_bytes("k", 1)};
 }
 
 /* Made-up targets of one document, in memory of its own. */
@@ -75,12 +81,14 @@ static const dc_rows *make_doc(made *m, int64_t doc, const dc_store_info *info)
         m->ce[r] = r == 3 ? 1e6f : (float)(mix(key) % 90) / 7;
         m->logsumexp[r] = (float)(mix(key) % 1000) / 3;
     }
-    m->rows = (dc_rows){.M = M, .first = m->first, .ids = m->ids, .p = m->p, .entropy = m->entropy, .teacher_ce = m->ce};
+    m->rows =
+        (dc_rows){.M = M, .first = m->first, .ids = m->ids, .p = m->p, .entropy = m->entropy, .teacher_ce = m->ce};
     return &m->rows;
 }
 
 /* Captures documents up to n into DIR, flushing before those of which `flush` says so; from where the last run ended. */
-static int capture(const char *dir, int64_t n, const dc_store_info *info, int64_t (*flush)(int64_t doc), int commit, dc_error *err)
+static int capture(const char *dir, int64_t n, const dc_store_info *info, int64_t (*flush)(int64_t doc), int commit,
+                   dc_error *err)
 {
     static made m;
     dc_store_writer *w = NULL;
@@ -109,9 +117,12 @@ static int check_row(const dc_rows *rows, int64_t i, const made *m, int64_t r, c
         if (!(fabs(got - wanted) <= bound)) return dc_fail(err, DC_EFORMAT, "WRONG p: %.9g for %.9g", got, wanted);
         sum += got;
     }
-    if (sum > (info->kind == DC_TARGETS_SAMPLED ? 1 + 1e-5 : 1)) return dc_fail(err, DC_EFORMAT, "WRONG sum %.17g", sum);
-    const float entropy = dc_f16_to_f32(dc_f32_to_f16(m->entropy[r])), ce = dc_f16_to_f32(dc_f32_to_f16(fminf(m->ce[r], 65504)));
-    if (memcmp(&entropy, &rows->entropy[i], 4) != 0 || memcmp(&ce, &rows->teacher_ce[i], 4) != 0) return dc_fail(err, DC_EFORMAT, "WRONG figures");
+    if (sum > (info->kind == DC_TARGETS_SAMPLED ? 1 + 1e-5 : 1))
+        return dc_fail(err, DC_EFORMAT, "WRONG sum %.17g", sum);
+    const float entropy = dc_f16_to_f32(dc_f32_to_f16(m->entropy[r])),
+                ce = dc_f16_to_f32(dc_f32_to_f16(fminf(m->ce[r], 65504)));
+    if (memcmp(&entropy, &rows->entropy[i], 4) != 0 || memcmp(&ce, &rows->teacher_ce[i], 4) != 0)
+        return dc_fail(err, DC_EFORMAT, "WRONG figures");
     return DC_OK;
 }
 
@@ -159,8 +170,12 @@ static void targets_come_back(void **state)
 
 static void all_mass_on_the_kept_ids_stays_below_one(void **state)
 {
-    static const float cases[][4] = {{1, 0, 0, 0}, {1, 1e-9f, 1e-20f, 1e-40f}, {0.25f, 0.25f, 0.25f, 0.25f}, {0.5f, 0.25f, 0.125f, 0.125f},
-                                     {0.97f, 0.01f, 0.01f, 0.01f}, {0.3333333f, 0.3333333f, 0.3333334f, 0}};
+    static const float cases[][4] = {{1, 0, 0, 0},
+                                     {1, 1e-9f, 1e-20f, 1e-40f},
+                                     {0.25f, 0.25f, 0.25f, 0.25f},
+                                     {0.5f, 0.25f, 0.125f, 0.125f},
+                                     {0.97f, 0.01f, 0.01f, 0.01f},
+                                     {0.3333333f, 0.3333333f, 0.3333334f, 0}};
     (void)state;
     dc_error err = {0};
     dc_store_info info = info_of(DC_TARGETS_TOPK, 4);
@@ -174,13 +189,15 @@ static void all_mass_on_the_kept_ids_stays_below_one(void **state)
         dc_store_doc d = {0};
         dc_rows back = {0};
         memcpy(p, cases[i], sizeof p);
-        const dc_rows rows = {.M = 1, .first = (int64_t *)(uintptr_t)first, .ids = ids, .p = p, .entropy = &entropy, .teacher_ce = &ce};
+        const dc_rows rows = {
+            .M = 1, .first = (int64_t *)(uintptr_t)first, .ids = ids, .p = p, .entropy = &entropy, .teacher_ce = &ce};
         must(dc_store_pack(&d, &rows, &entropy, &info, &err), &err);
         must(dc_store_unpack(&back, &d, p_of, &info, "case", &err), &err);
         double sum = 0;
         for (int k = 0; k < 4; k++) {
             sum += (double)back.p[k];
-            assert_true(fabs((double)back.p[k] - (double)p[k]) <= 1e-3 * (double)p[k] * (1 - log((double)p[k] + 1e-45)) + 1e-7);
+            assert_true(fabs((double)back.p[k] - (double)p[k]) <=
+                        1e-3 * (double)p[k] * (1 - log((double)p[k] + 1e-45)) + 1e-7);
         }
         assert_true(sum <= 1 && sum > 0.998);
         dc_store_doc_release(&d);

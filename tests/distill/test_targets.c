@@ -24,8 +24,12 @@ typedef struct row {
 
 static dc_store_info info_of(dc_targets kind, int64_t entries, int64_t v, double temperature)
 {
-    return (dc_store_info){.kind = kind, .n_samples = kind == DC_TARGETS_SAMPLED ? entries : 0, .topk = kind == DC_TARGETS_TOPK ? entries : 0,
-                           .temperature = temperature, .vocab_size = v, .seed = 11};
+    return (dc_store_info){.kind = kind,
+                           .n_samples = kind == DC_TARGETS_SAMPLED ? entries : 0,
+                           .topk = kind == DC_TARGETS_TOPK ? entries : 0,
+                           .temperature = temperature,
+                           .vocab_size = v,
+                           .seed = 11};
 }
 
 static void must(int rc, const dc_error *err)
@@ -86,8 +90,7 @@ static void probabilities_are_accurate(void **state)
     make(r, z, &info, 0);
     assert_int_equal(r->out.n, V);
     for (int i = 0; i < V; i++) {
-        if (z[i] < -87.3f)
-            assert_true(r->p[i] == 0 && p[i] < 2e-38);
+        if (z[i] < -87.3f) assert_true(r->p[i] == 0 && p[i] < 2e-38);
         else if (p[i] > 1.2e-38) /* the quotient of the least ones is subnormal */
             worst = fmax(worst, fabs((double)r->p[i] / p[i] - 1));
     }
@@ -120,7 +123,8 @@ static void figures_equal_the_oracle(void **state)
             assert_true(fabs((double)r->out.ce - ce) < 3e-6 * (1 + ce));
             assert_true(fabs((double)r->out.entropy - entropy) < 2e-6 * (1 + entropy));
             assert_true(fabs(r->out.full2 - full2) < 3e-6 * full2);
-            assert_true(fabs(r->out.mass - mass) < 2e-6 * mass && fabs(r->out.dot - dot) < 2e-6 * dot && fabs(r->out.kept2 - kept2) < 2e-6 * kept2);
+            assert_true(fabs(r->out.mass - mass) < 2e-6 * mass && fabs(r->out.dot - dot) < 2e-6 * dot &&
+                        fabs(r->out.kept2 - kept2) < 2e-6 * kept2);
             row_free(r);
         }
         dc_free(z);
@@ -244,7 +248,8 @@ static void the_store_keeps_the_bits_of_draws(void **state)
         int64_t first[2] = {0, r->out.n};
         dc_store_doc d = {0};
         dc_rows back = {0};
-        const dc_rows rows = {.M = 1, .first = first, .ids = r->ids, .p = r->p, .entropy = &r->out.entropy, .teacher_ce = &r->out.ce};
+        const dc_rows rows = {
+            .M = 1, .first = first, .ids = r->ids, .p = r->p, .entropy = &r->out.entropy, .teacher_ce = &r->out.ce};
         must(dc_store_pack(&d, &rows, NULL, &info, &err), &err);
         must(dc_store_unpack(&back, &d, NULL, &info, "draws", &err), &err);
         assert_int_equal(back.first[1], r->out.n);
@@ -313,14 +318,10 @@ static void bad_rows_are_refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(probabilities_are_accurate),
-        cmocka_unit_test(figures_equal_the_oracle),
-        cmocka_unit_test(topk_is_the_head_of_a_sort),
-        cmocka_unit_test(draws_converge_to_the_softmax),
-        cmocka_unit_test(draws_depend_on_their_key_alone),
-        cmocka_unit_test(the_store_keeps_the_bits_of_draws),
-        cmocka_unit_test(a_lone_peak_takes_all_draws),
-        cmocka_unit_test(bad_rows_are_refused),
+        cmocka_unit_test(probabilities_are_accurate),      cmocka_unit_test(figures_equal_the_oracle),
+        cmocka_unit_test(topk_is_the_head_of_a_sort),      cmocka_unit_test(draws_converge_to_the_softmax),
+        cmocka_unit_test(draws_depend_on_their_key_alone), cmocka_unit_test(the_store_keeps_the_bits_of_draws),
+        cmocka_unit_test(a_lone_peak_takes_all_draws),     cmocka_unit_test(bad_rows_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
