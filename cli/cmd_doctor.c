@@ -110,7 +110,7 @@ static json_t *libraries_json(void)
                      yaml_get_version_string(), "xxHash", xxhash, "utf8proc", utf8proc_version());
 }
 
-static json_t *limit_json(int resource)
+static json_t *limit_json(unsigned resource)
 {
     struct rlimit limit;
     if (getrlimit(resource, &limit) || limit.rlim_cur == RLIM_INFINITY) return json_null();
