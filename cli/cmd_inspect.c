@@ -102,7 +102,7 @@ static int kind_of_file(inspect_fn **kind, const char *path, dc_error *err)
     if (rc != DC_OK) return rc;
     const size_t n = map.size < 8 ? (size_t)map.size : 8;
     const char *bytes = (const char *)map.data;
-    if (n >= 4 && !memcmp(bytes, "GGUF", 4)) *kind = dc_inspect_gguf;
+    if ((n >= 4 && !memcmp(bytes, "GGUF", 4)) || ends(path, ".gguf")) *kind = dc_inspect_gguf;
     else if (n == 8 && !memcmp(bytes, "\x89HDF\r\n\x1a\n", 8)) *kind = dc_inspect_sets;
     else if (n >= 6 && !memcmp(bytes, "\x93NUMPY", 6)) *kind = dc_inspect_npy;
     else if (ends(path, ".safetensors")) *kind = dc_inspect_safetensors;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "cli/direct.h"
+#include "cli/hf_dir.h"
 #include "cli/open.h"
 #include "core/arena.h"
 #include "core/file.h"
@@ -18,24 +19,14 @@ static int type_of(dc_dtype *out, const dc_cli *cli, dc_error *err)
     return dc_fail(err, DC_EUSAGE, "decant merge: --dtype must be f32, bf16 or f16, not '%s'", name);
 }
 
-/* The directory appears whole: written beside its place, then renamed. */
 static int save(const dc_opened *o, const char *out, dc_dtype type, dc_error *err)
 {
     int rc = DC_OK;
     const int64_t bytes = dc_model_parameters(o->model) * (type == DC_F16 || type == DC_BF16 ? 2 : 4);
-    dc_str staging = {0};
-    dc_str_putf(&staging, "%s.tmp", out);
-    if (staging.failed) return dc_fail_memory(err, staging.n, "a path");
     DC_TRY(dc_disk_check(out, bytes, "the merged model", err));
     DC_TRY(dc_lora_prepare_merge(o->lora, err));
-    DC_TRY(dc_remove_tree(staging.data, err));
-    DC_TRY(dc_model_save(o->model, staging.data, type, 0, dc_lora_merged_rows, o->lora, err));
-    DC_TRY(dc_hf_finish(staging.data, o->model, o->tokenizer, err));
-    DC_TRY(dc_remove_tree(out, err));
-    DC_TRY(dc_dir_publish(staging.data, out, err));
+    DC_TRY(dc_hf_save(out, o->model, o->tokenizer, type, dc_lora_merged_rows, o->lora, err));
 done:
-    if (rc != DC_OK) dc_remove_tree(dc_str_text(&staging), NULL);
-    dc_str_release(&staging);
     return rc;
 }
 

@@ -32,12 +32,20 @@ static int wanted(const dc_recipe *r, const char *stage)
 static int run_all(dc_cli *cli, dc_error *err)
 {
     int rc = DC_OK;
+    int n_wanted = 0;
     dc_session s;
     char *report = NULL;
     DC_TRY(dc_session_open(&s, cli, err));
     s.restart = dc_cli_get(cli, "--restart") != NULL;
-    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
-        if (wanted(s.recipe, stages[i].name)) DC_TRY(stages[i].run(&s, err));
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        if (!wanted(s.recipe, stages[i].name)) continue;
+        n_wanted++;
+        DC_TRY(stages[i].run(&s, err));
+    }
+    if (!n_wanted) {
+        rc = dc_fail(err, DC_EUSAGE, "%s asks for no stage: it has none of the sections data, teacher, student and export", cli->recipe);
+        goto done;
+    }
     if (wanted(s.recipe, "train")) DC_TRY(dc_stage_eval(&s, err));
     report = dc_session_path(&s, "report.html", err);
     DC_TRY(report ? dc_report_write(report, s.dir, err) : DC_ENOMEM);

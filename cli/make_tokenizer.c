@@ -107,6 +107,7 @@ int dc_make_tokenizer(const dc_session *s, dc_error *err)
     DC_TRY(dc_dir_publish(staging, dir, err));
     dc_log(DC_LOG_INFO, "prepare   tokenizer of %lld entries → %s", (long long)dc_tokenizer_size(made), dir);
 done:
+    if (rc != DC_OK && staging) dc_remove_tree(staging, NULL);
     dc_reader_close(t.reader);
     dc_tokenizer_free(made);
     dc_free(t.stack);

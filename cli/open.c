@@ -20,7 +20,12 @@ int dc_opened_model(dc_opened *o, const dc_cli *cli, int with_tokenizer, dc_erro
         DC_TRY(dc_lora_open(&o->lora, o->model, 0, adapter, 0, err));
         o->adapter = 0;
     }
-    if (with_tokenizer) DC_TRY(dc_tokenizer_open(&o->tokenizer, path, err));
+    if (with_tokenizer) {
+        DC_TRY(dc_tokenizer_open(&o->tokenizer, path, err));
+        if (dc_tokenizer_size(o->tokenizer) > o->model->config.V)
+            rc = dc_fail(err, DC_EMISMATCH, "%s: its tokenizer has %lld entries, the model only %lld rows of embedding: they do not belong together", path,
+                         (long long)dc_tokenizer_size(o->tokenizer), (long long)o->model->config.V);
+    }
 done:
     if (rc != DC_OK) dc_opened_release(o);
     return rc;

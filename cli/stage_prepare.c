@@ -23,6 +23,7 @@ typedef struct set {
     const char *name;
     dc_shard_writer *writer;
     int64_t docs, tokens, trained, max_tokens;
+    int64_t seen_before, rejects_before; /* of the sets before it */
 } set;
 
 typedef struct prepare {
@@ -62,7 +63,8 @@ static int reject(prepare *p, const char *place, const char *kind, const char *r
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     int rc = text ? dc_writer_put(&p->rejects, text, strlen(text), err) : dc_fail_memory(err, 0, "a rejected row");
     if (rc == DC_OK) rc = dc_writer_put(&p->rejects, "\n", 1, err);
-    if (!p->n_rejects++) snprintf(p->first_reject, sizeof p->first_reject, "%s: %s", place, reason);
+    p->n_rejects++;
+    if (!p->first_reject[0]) snprintf(p->first_reject, sizeof p->first_reject, "%s: %s", place, reason);
     if (rc == DC_OK && p->max_bad >= 0 && p->n_rejects > p->max_bad)
         rc = dc_fail(err, DC_EFORMAT, "%lld rows were rejected, more than data.max_bad_rows %lld allows; the last: %s: %s",
                      (long long)p->n_rejects, (long long)p->max_bad, place, reason);
@@ -179,7 +181,8 @@ done:
 
 static int begin_set(prepare *p, set *s, const char *name, const char *bound, dc_error *err)
 {
-    *s = (set){.name = name, .max_tokens = bound ? dc_recipe_int(p->s->recipe, bound) : 0};
+    *s = (set){.name = name, .max_tokens = bound ? dc_recipe_int(p->s->recipe, bound) : 0, .seen_before = p->seen, .rejects_before = p->n_rejects};
+    p->first_reject[0] = 0;
     return dc_shard_writer_new(&s->writer, p->dir, name, &p->info, err);
 }
 
@@ -187,8 +190,8 @@ static int end_set(prepare *p, set *s, const char *items, json_t *summary, dc_er
 {
     if (!s->docs)
         return dc_fail(err, DC_EFORMAT, "%s: there is nothing to learn from: %lld rows were read, %lld rejected%s%s. See %s/rejects.jsonl", items,
-                       (long long)p->seen, (long long)p->n_rejects, p->n_rejects ? "; the first: " : "", p->n_rejects ? p->first_reject : "",
-                       p->dir);
+                       (long long)(p->seen - s->seen_before), (long long)(p->n_rejects - s->rejects_before), *p->first_reject ? "; the first: " : "",
+                       p->first_reject, p->dir);
     const int rc = dc_shard_writer_commit(s->writer, err);
     if (rc != DC_OK) return rc;
     json_object_set_new(summary, s->name, json_pack("{s:I, s:I, s:I}", "documents", (json_int_t)s->docs, "tokens", (json_int_t)s->tokens,
@@ -267,7 +270,6 @@ static int open_prepare(prepare *p, dc_error *err)
     p->info.max_length = p->rows.max_length;
     p->info.tokenizer = dc_tokenizer_hash(p->tokenizer);
     p->info.settings = dc_recipe_hash(r, 'p');
-    DC_TRY(dc_remove_tree(p->dir, err));
     DC_TRY(dc_mkdirs(p->dir, err));
     rejects = dc_path_join(p->dir, "rejects.jsonl");
     if (!rejects) return dc_fail_memory(err, 0, "a path");
@@ -394,7 +396,7 @@ int dc_stage_prepare(const dc_session *s, dc_error *err)
     dc_stage stage = {0};
     prepare p = {.s = s};
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "prepare", "data", key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "prepare", "data", 0, key, err));
     if (kept) goto done;
     p.dir = dc_session_path(s, "data", err);
     if (!p.dir) {

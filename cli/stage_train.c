@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/hf_dir.h"
 #include "cli/session.h"
 #include "cli/student.h"
 #include "core/arena.h"
@@ -178,7 +179,6 @@ static int save_student(const student *k, const dc_session *s, const char *folde
     int rc = DC_OK;
     char below[160];
     dc_tokenizer *t = NULL;
-    dc_str staging = {0};
     snprintf(below, sizeof below, "%s/%s", folder, k->lora ? "adapter" : "model");
     char *dir = dc_session_path(s, below, err);
     if (!dir) return DC_ENOMEM;
@@ -186,16 +186,10 @@ static int save_student(const student *k, const dc_session *s, const char *folde
         DC_TRY(dc_lora_save(k->lora, dir, dc_recipe_str(s->recipe, "student.model"), err));
         goto done;
     }
-    dc_str_putf(&staging, "%s.tmp", dir);
     DC_TRY(dc_session_tokenizer(&t, s, err));
-    DC_TRY(dc_remove_tree(dc_str_text(&staging), err));
-    DC_TRY(dc_model_save(k->model, dc_str_text(&staging), DC_DTYPE_NONE, 0, NULL, NULL, err));
-    DC_TRY(dc_hf_finish(dc_str_text(&staging), k->model, t, err));
-    DC_TRY(dc_remove_tree(dir, err));
-    DC_TRY(dc_dir_publish(dc_str_text(&staging), dir, err));
+    DC_TRY(dc_hf_save(dir, k->model, t, DC_DTYPE_NONE, NULL, NULL, err));
 done:
     dc_tokenizer_free(t);
-    dc_str_release(&staging);
     dc_free(dir);
     return rc;
 }
@@ -315,7 +309,7 @@ int dc_stage_train(const dc_session *s, dc_error *err)
     dc_hash key, output;
     dc_stage stage = {0};
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "train", "train", key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "train", "train", 1, key, err));
     if (kept) goto done;
     const int control = dc_recipe_has(s->recipe, "distill") && dc_recipe_bool(s->recipe, "distill.control");
     for (int64_t repeat = 0; repeat < dc_recipe_int(s->recipe, "train.repeats"); repeat++) {

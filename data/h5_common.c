@@ -1,4 +1,6 @@
 /* data/h5_common.c -- HDF5's set-up, types, filters and messages. */
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
@@ -103,22 +105,27 @@ hid_t dc_h5_file_type(dc_h5_type type)
     return -1;
 }
 
+enum { CAUSE = 8192 }; /* a failed write names the file before the system's reason */
+
 /* Walked from the call inwards: the last one is the cause. */
 static herr_t keep_last(unsigned n, const H5E_error2_t *e, void *context)
 {
     char *text = context;
     (void)n;
     if (e->desc && *e->desc) {
-        strncpy(text, e->desc, 255);
-        text[255] = 0;
+        strncpy(text, e->desc, CAUSE - 1);
+        text[CAUSE - 1] = 0;
     }
     return 0;
 }
 
 int dc_h5_fail(dc_error *err, dc_code code, const char *what, const char *path)
 {
-    char text[256] = "no reason given";
+    char text[CAUSE] = "no reason given";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, keep_last, text);
     H5Eclear2(H5E_DEFAULT);
-    return dc_fail(err, code, "%s %s: %s", what, path, text);
+    const char *number = strstr(text, "errno = "); /* else the message holds the time, a descriptor and an address */
+    if (!number) return dc_fail(err, code, "cannot %s %s: %s", what, path, text);
+    errno = atoi(number + strlen("errno = "));
+    return dc_fail_errno(err, what, path);
 }

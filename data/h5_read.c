@@ -55,7 +55,7 @@ struct dc_h5_file {
     size_t packed_room, planes_room;
 };
 
-static int bad(const dc_h5_file *f, dc_error *err) { return dc_h5_fail(err, DC_EFORMAT, "cannot read", f->path); }
+static int bad(const dc_h5_file *f, dc_error *err) { return dc_h5_fail(err, DC_EFORMAT, "read", f->path); }
 
 /* ---- opening ---- */
 

@@ -45,7 +45,7 @@ struct dc_h5_writer {
 static int broken(dc_h5_writer *w, dc_error *err)
 {
     w->failed = 1;
-    return dc_h5_fail(err, DC_EIO, "cannot write", w->path);
+    return dc_h5_fail(err, DC_EIO, "write", w->path);
 }
 
 /* The properties of a file: nothing that depends on when it was made, and small enough tables to stand in the root's header, whose
@@ -78,7 +78,7 @@ int dc_h5_create(dc_h5_writer **out, const char *path, const char *format, int64
     snprintf(w->tmp, room, "%s.tmp", path);
     const hid_t create = creation(), access = dc_h5_access();
     if (create >= 0 && access >= 0) w->file = H5Fcreate(w->tmp, H5F_ACC_TRUNC, create, access);
-    if (w->file < 0) rc = dc_h5_fail(err, DC_EIO, "cannot write", path);
+    if (w->file < 0) rc = dc_h5_fail(err, DC_EIO, "write", path);
     if (create >= 0) H5Pclose(create);
     if (access >= 0) H5Pclose(access);
     DC_TRY(rc);

@@ -29,7 +29,7 @@ struct dc_store_writer {
     dc_store_doc doc;
 };
 
-static const char advice[] = "remove the folder to capture anew";
+static const char advice[] = "--restart captures anew";
 
 static int make_columns(dc_store_writer *w, dc_error *err)
 {

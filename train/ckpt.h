@@ -25,6 +25,7 @@ typedef struct dc_train_state {
     dc_position position;
     int64_t metrics_bytes;     /* metrics.jsonl is cut to this on resume */
     int64_t evaluated;         /* the last step that was evaluated */
+    double loss, eval_loss, eval_kd; /* of the last step and the last evaluation; NaN: none */
     float *m, *v;              /* AdamW moments of all parameters, flat in list order, on the device */
 } dc_train_state;
 
