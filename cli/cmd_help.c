@@ -22,7 +22,7 @@ static int run(dc_cli *cli, dc_error *err)
     else if (!cli->n_words)
         dc_help_overview(&out);
     else if (!strcmp(cli->words[0], "recipe"))
-        rc = dc_schema_help(&out, cli->n_words > 1 ? cli->words[1] : "", err);
+        rc = dc_schema_help(&out, cli->n_words > 1 ? cli->words[1] : "", err) == DC_OK ? DC_OK : DC_EUSAGE;
     else if (c)
         dc_help_command(&out, c);
     else
