@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SKIPPED = 77
@@ -183,8 +184,9 @@ def main(tests):
             continue
         try:
             reason = test()
-        except (AssertionError, subprocess.TimeoutExpired) as error:
-            print(f"FAILED  {test.__name__}\n        " + str(error).replace("\n", "\n        "))
+        except Exception as error:  # pylint: disable=broad-except -- whatever it is, the other tests run and tell too
+            told = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
+            print(f"FAILED  {test.__name__}\n        " + told.replace("\n", "\n        "), flush=True)
             failed += 1
         else:
             print(f"skipped: {test.__name__}: {reason}" if reason else f"ok      {test.__name__}", flush=True)
