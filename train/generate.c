@@ -57,6 +57,7 @@ static int check_prompts(const generator *g, int64_t *longest, dc_error *err)
 {
     const int64_t V = g->s->m->config.V;
     *longest = 0;
+    if (g->o->max_new_tokens < 1) return dc_fail(err, DC_EUSAGE, "max_new_tokens must be at least 1");
     for (size_t i = 0; i < g->n; i++) {
         const int64_t need = (int64_t)g->prompts[i].n + g->o->max_new_tokens;
         if (!g->prompts[i].n) return dc_fail(err, DC_EMISMATCH, "prompt %zu is empty", i);
@@ -160,7 +161,7 @@ static void advance(generator *g, slot *k, const float *logits)
         if (g->token && k->prompt == 0) g->token(g->context, id);
     }
     k->pending = id;
-    if (r->ended || (int64_t)r->ids.n >= g->o->max_new_tokens) {
+    if (r->ended || r->ids.failed || (int64_t)r->ids.n >= g->o->max_new_tokens) {
         r->ready = 1;
         dc_kv_close(g->kv, k->seq);
         k->prompt = -1;

@@ -37,7 +37,7 @@ static void set_totals(loop *l)
 {
     const int64_t a_step = l->o.gradient_accumulation_steps > 0 ? l->o.gradient_accumulation_steps : 1;
     l->o.gradient_accumulation_steps = a_step;
-    if (!l->o.max_steps) {
+    if (l->o.max_steps <= 0) {
         const int64_t an_epoch = ceil_div(dc_loader_epoch_batches(l->t->loader), a_step);
         l->o.max_steps = (int64_t)ceil(l->o.num_train_epochs * (double)an_epoch);
     }
@@ -67,7 +67,8 @@ static int measure(loop *l, window *w, dc_error *err)
     return DC_OK;
 }
 
-static int not_finite(loop *l, const char *found, dc_error *err)
+/* `step` is counted from 1, as in metrics.jsonl. */
+static int not_finite(loop *l, int64_t step, const char *found, dc_error *err)
 {
     dc_str what = {0};
     char last[64] = "none";
@@ -76,7 +77,7 @@ static int not_finite(loop *l, const char *found, dc_error *err)
     const int rc = dc_fail(err, DC_ENUMERIC,
                            "step %" PRId64 ": %s%s%s.\nLast good checkpoint: %s. Likely: learning_rate %g is high, or the data hold "
                            "something odd (see docs/troubleshooting.md#non-finite).",
-                           l->s.step + 1, found, known ? "; first non-finite value in " : "", known ? dc_str_text(&what) : "", last,
+                           step, found, known ? "; first non-finite value in " : "", known ? dc_str_text(&what) : "", last,
                            l->o.schedule.learning_rate);
     dc_str_release(&what);
     return rc;
@@ -100,7 +101,7 @@ static int accumulate(loop *l, const window *w, dc_losses *sums, int64_t *tokens
         if (!isfinite(sums->loss)) {
             char found[64];
             snprintf(found, sizeof found, "the loss is not finite (%g)", sums->loss);
-            return not_finite(l, found, err);
+            return not_finite(l, l->s.step + 1, found, err);
         }
         rc = dc_backward(t->plan, err);
         if (rc != DC_OK) return rc;
@@ -115,12 +116,12 @@ static void update(loop *l, double norm, double rate)
     const dc_params *p = l->t->params;
     dc_adamw a = l->o.adamw;
     const double clip = l->o.max_grad_norm > 0 ? l->o.max_grad_norm / (norm + 1e-6) : 1;
-    a.grad_scale = (float)(clip < 1 ? clip : 1);
+    a.grad_scale = clip < 1 ? clip : 1;
     a.step = l->s.step + 1;
     int64_t at = 0;
     for (size_t i = 0; i < p->n; i++) {
         const dc_param *item = &p->items[i];
-        a.lr = (float)(rate * (double)item->lr_scale);
+        a.lr = rate * (double)item->lr_scale;
         a.weight_decay = item->decay ? l->o.adamw.weight_decay : 0;
         p->dev->op.adamw(p->dev, item->data, l->s.m + at, l->s.v + at, item->grad, item->n, &a);
         at += item->n;
@@ -149,7 +150,7 @@ static int step(loop *l, dc_error *err)
     if (rc != DC_OK) return rc;
     dc_error found = {0};
     rc = dc_params_grad_norm(l->t->params, &norm, &found);
-    if (rc == DC_ENUMERIC) return not_finite(l, found.message, err);
+    if (rc == DC_ENUMERIC) return not_finite(l, l->s.step + 1, found.message, err);
     if (rc != DC_OK) return dc_fail(err, rc, "%s", found.message);
     line.learning_rate = dc_schedule_rate(&l->o.schedule, l->s.step);
     update(l, norm, line.learning_rate);
@@ -186,6 +187,7 @@ static int evaluate(loop *l, dc_error *err)
     const double began = dc_now();
     int rc = dc_evaluate(t->plan, o, t->eval_loader, t->adapter, NULL, &sums, err);
     if (rc != DC_OK) return rc;
+    if (!isfinite(sums.loss)) return not_finite(l, l->s.step, "the evaluation's loss is not finite", err);
     const double w = sums.weight > 0 ? sums.weight : 1;
     l->out->eval_loss = sums.loss / w;
     l->out->eval_kd = o->has_kd ? sums.kd / w : (double)NAN;

@@ -30,6 +30,7 @@ void dc_scorer_free(dc_scorer *s)
 static int prepare(dc_scorer *s, int64_t T, dc_error *err)
 {
     int rc = DC_OK;
+    if (T < 1) return dc_fail(err, DC_EMISMATCH, "a sequence without tokens has no logits");
     if (T > s->max_context)
         return dc_fail(err, DC_EMISMATCH, "a sequence of %lld tokens is longer than the context of %lld", (long long)T,
                        (long long)s->max_context);
@@ -38,10 +39,10 @@ static int prepare(dc_scorer *s, int64_t T, dc_error *err)
         s->plan = NULL;
         const int64_t bound = (T + 255) / 256 * 256;
         const dc_plan_options o = {.max_tokens = bound, .max_docs = 1, .max_rows = bound, .adapter = s->run.adapter};
-        DC_TRY(dc_plan_new(&s->plan, s->m, &o, err));
         dc_free(s->index);
         s->index = dc_malloc((size_t)bound * 2 * sizeof *s->index);
-        if (!s->index) return dc_fail_memory(err, (size_t)bound * 8, "row numbers");
+        if (!s->index) return dc_fail_memory(err, (size_t)bound * 2 * sizeof *s->index, "row numbers");
+        DC_TRY(dc_plan_new(&s->plan, s->m, &o, err));
     }
     DC_TRY(dc_scorer_room(s, dc_head_chunk(s->m, 32 << 20), err));
 done:
