@@ -114,9 +114,6 @@ int dc_lora_build(dc_lora *l, int train, dc_error *err)
         char module[128];
         if (!t->r) continue;
         dc_lora_module(module, sizeof module, linear);
-        if (t->r > (linear->in < linear->out ? linear->in : linear->out))
-            return dc_fail(err, DC_EUSAGE, "lora: rank %lld of %s is above its width (%lld x %lld)", (long long)t->r, module,
-                           (long long)linear->out, (long long)linear->in);
         rc = put_tensor(l, module, "lora_A", t->r, linear->in, &at, err);
         if (rc == DC_OK) rc = put_tensor(l, module, "lora_B", linear->out, t->r, &at, err);
         if (rc != DC_OK) return rc;
@@ -124,6 +121,7 @@ int dc_lora_build(dc_lora *l, int train, dc_error *err)
         const double scale = t->alpha / (l->config.use_rslora ? sqrt((double)t->r) : (double)t->r);
         l->deltas[i] = (dc_delta){.A = A->data, .B = B->data, .dA = A->grad, .dB = B->grad, .R = t->r, .scale = (float)scale,
                                   .dropout = (float)l->config.lora_dropout, .place = (uint32_t)i};
+        DC_ASSERT(!linear->delta[l->adapter]); /* the slot is free */
         linear->delta[l->adapter] = &l->deltas[i];
     }
     if (rc == DC_OK) describe(l);

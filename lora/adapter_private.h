@@ -32,8 +32,8 @@ struct dc_lora {
 
 /* Which linears the config means, and with what rank and alpha: targets [n_linears] zeroed by the caller. */
 int dc_lora_find_targets(dc_target *targets, const dc_model *m, const dc_lora_config *c, dc_error *err);
-/* Does `module` end in one of the names, or match the one regular expression? -1 after an error. */
-int dc_lora_matches(const char *const *names, size_t n, const char *module, dc_error *err);
+/* Is the name one that PEFT's file holds in a list, not a regular expression? */
+int dc_lora_is_plain(const char *name);
 /* Copies a config into an adapter's own memory. */
 int dc_lora_keep_config(dc_lora *l, const dc_lora_config *c, dc_error *err);
 /* Makes buffers, tensors and deltas for l->targets and hangs them into the model; values are zero. */

@@ -76,6 +76,11 @@ static int read_config(dc_lora_config *c, const json_t *config, dc_arena *arena,
     DC_TRY(dc_json_f64(&c->lora_dropout, config, "lora_dropout", 0, where, err));
     DC_TRY(dc_json_bool(&c->use_rslora, config, "use_rslora", 0, where, err));
     c->gaussian = json_is_string(init) && !strcmp(json_string_value(init), "gaussian");
+    if (json_is_string(init) && !c->gaussian) /* most of them change the base as well */
+        return dc_fail(err, DC_EUNKNOWN, "%s: init_lora_weights '%s' is not supported; only true and 'gaussian' are", where,
+                       json_string_value(init));
+    if (!(c->lora_dropout >= 0 && c->lora_dropout < 1))
+        return dc_fail(err, DC_EFORMAT, "%s: lora_dropout is %g, expected 0 or more and less than 1", where, c->lora_dropout);
     const json_t *targets = json_object_get(config, "target_modules");
     if (!targets || json_is_null(targets)) {
         rc = dc_fail(err, DC_EFORMAT, "%s: target_modules is missing", where);
@@ -175,11 +180,11 @@ int dc_lora_open(dc_lora **out, dc_model *m, int adapter, const char *dir, int t
     DC_ASSERT(adapter >= 0 && adapter < DC_ADAPTERS);
     dc_lora *l = dc_calloc(1, sizeof *l);
     char *config_path = dc_path_join(dir, "adapter_config.json"), *file = dc_path_join(dir, "adapter_model.safetensors");
+    if (l) l->m = m, l->adapter = adapter;
     if (!l || !config_path || !file) {
         rc = dc_fail_memory(err, sizeof *l, "an adapter");
         goto done;
     }
-    l->m = m, l->adapter = adapter;
     DC_TRY(dc_json_load(&json, config_path, err));
     DC_TRY(read_config(&config, json, &arena, config_path, err));
     DC_TRY(dc_st_open(&st, file, err));
