@@ -33,7 +33,7 @@ typedef struct dc_export_result {
 
 /* The type a file is asked for by ("q8_0", "f16"): DC_EUNKNOWN lists the known ones. */
 int dc_export_type(dc_dtype *out, const char *name, dc_error *err);
-/* Bytes the file will take. */
+/* Bytes the file will take; to within its name, where options give none. */
 int dc_export_size(int64_t *bytes, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o, dc_error *err);
 int dc_export_gguf(const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o, dc_export_result *result,
                    dc_error *err);

@@ -147,6 +147,9 @@ int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model
     out->ppl_reference = exp(p.ce_ref / n);
     out->ppl_file = exp(p.ce_file / n);
     out->nmse = p.nmse_den > 0 ? p.nmse_num / p.nmse_den : 0;
+    if (!isfinite(out->kl) || !isfinite(out->ppl_reference) || !isfinite(out->ppl_file) || !isfinite(out->nmse))
+        rc = dc_fail(err, DC_ENUMERIC, "the parity check: the logits of the model or of the file are not finite (perplexities %g and %g)",
+                     out->ppl_reference, out->ppl_file);
 done:
     close_side(&p.ref);
     close_side(&p.file);
