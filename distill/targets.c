@@ -95,6 +95,8 @@ static void sample(dc_row_targets *out, dc_target_scratch *s, double total, cons
         if (k + 1 < N) s->draws[k + 1] = dc_rng_f64(u[2], u[3]) * total;
     }
     qsort(s->draws, (size_t)N, sizeof *s->draws, ascending);
+    /* u * total may round up to total, behind which no entry stands. */
+    for (int64_t k = N - 1; k >= 0 && s->draws[k] >= total; k--) s->draws[k] = nextafter(total, 0);
     const int64_t n_blocks = (s->V + BLOCK - 1) / BLOCK;
     double before = 0; /* the sum of all blocks before b */
     int64_t b = 0, k = 0;
@@ -112,9 +114,9 @@ static void sample(dc_row_targets *out, dc_target_scratch *s, double total, cons
             while (k < N && s->draws[k] < sum) count++, k++;
             if (count) out->ids[out->n] = (int32_t)i, out->p[out->n++] = (float)count;
         }
-        /* A draw between this block's float sum and its double sum belongs to the block's last entry; one behind the end as well. */
+        /* A draw between this block's double sum and its float sum belongs to the block's last entry. */
         int64_t count = 0;
-        while (k < N && last >= 0 && (s->draws[k] < before + s->blocks[b] || b + 1 == n_blocks)) count++, k++;
+        while (k < N && last >= 0 && s->draws[k] < before + s->blocks[b]) count++, k++;
         if (count && out->n && out->ids[out->n - 1] == last) out->p[out->n - 1] += (float)count;
         else if (count) out->ids[out->n] = (int32_t)last, out->p[out->n++] = (float)count;
         if (b + 1 < n_blocks) before += s->blocks[b++];
