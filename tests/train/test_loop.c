@@ -227,11 +227,11 @@ static void test_again(void **state)
     const kit_options o = {.batch_size = 4};
     kit a, b, c;
     kit_open(&a, "again", &o);
-    train(&a);
+    const dc_train_result once = train(&a);
     json_t *first = kit_metrics("again");
     kit_open(&b, "again", &o);
     dc_train_result result = train(&b);
-    assert_true(result.resumed && result.steps == 4);
+    assert_true(result.resumed && result.steps == 4 && result.loss == once.loss);
     assert_true(kit_difference(&a, &b) == 0);
     kit_open(&c, "again", &o);
     c.t.restart = 1;
