@@ -21,8 +21,8 @@ static double allowed(dc_dtype type, double amax)
     }
 }
 
-static int check_rows(const dc_gguf_tensor *t, const float *meant, float *read, int64_t row, int64_t n, int64_t cols, const char *path,
-                      double *worst, dc_error *err)
+static int check_rows(const dc_gguf_tensor *t, const float *meant, float *read, int64_t row, int64_t n, int64_t cols,
+                      const char *path, double *worst, dc_error *err)
 {
     const int64_t row_bytes = dc_dtype_bytes(t->type, cols);
     for (int64_t i = 0; i < n; i++) {
@@ -34,15 +34,16 @@ static int check_rows(const dc_gguf_tensor *t, const float *meant, float *read, 
             error = e > error || isnan(e) ? e : error; /* a NaN stays */
         }
         if (!(error <= allowed(t->type, amax)))
-            return dc_fail(err, DC_ENUMERIC, "%s: row %lld of %s reads back with error %g (greatest value %g): the file is not used", path,
-                           (long long)(row + i), t->name, error, amax);
+            return dc_fail(err, DC_ENUMERIC,
+                           "%s: row %lld of %s reads back with error %g (greatest value %g): the file is not used",
+                           path, (long long)(row + i), t->name, error, amax);
         if (amax > 0 && error / amax > *worst) *worst = error / amax;
     }
     return DC_OK;
 }
 
-static int check_tensor(const dc_gguf_tensor *t, const dc_model *m, const dc_export_options *o, const dc_weight *w, const char *path,
-                        double *worst, dc_error *err)
+static int check_tensor(const dc_gguf_tensor *t, const dc_model *m, const dc_export_options *o, const dc_weight *w,
+                        const char *path, double *worst, dc_error *err)
 {
     int rc = DC_OK, fallback;
     int64_t rows, cols;
@@ -50,7 +51,8 @@ static int check_tensor(const dc_gguf_tensor *t, const dc_model *m, const dc_exp
     const int64_t block = dc_export_rows(&w->spec);
     if (t->ne[0] != cols || t->ne[1] != rows || t->type != dc_export_tensor_type(m, &w->spec, o->type, &fallback))
         return dc_fail(err, DC_EFORMAT, "%s: %s has another shape or type than it was written with", path, t->name);
-    float *meant = dc_malloc((size_t)(block * cols) * 2 * sizeof *meant), *read = dc_malloc((size_t)cols * sizeof *read);
+    float *meant = dc_malloc((size_t)(block * cols) * 2 * sizeof *meant),
+          *read = dc_malloc((size_t)cols * sizeof *read);
     if (!meant || !read) {
         rc = dc_fail_memory(err, (size_t)(block * cols) * sizeof *meant, "rows of a tensor");
         goto done;
@@ -76,22 +78,25 @@ static int check_config(dc_gguf *g, const dc_model *m, const char *path, dc_erro
     float read[DC_ROPE_PAIRS], meant[DC_ROPE_PAIRS];
     const int rc = dc_config_from_gguf(&c, g, err);
     if (rc != DC_OK) return rc;
-    int same = c.family == d->family && c.C == d->C && c.L == d->L && c.H == d->H && c.K == d->K && c.D == d->D && c.F == d->F && c.V == d->V &&
-               c.max_position == d->max_position && c.n_rot == d->n_rot && c.window == d->window && c.tied == d->tied &&
-               c.qk_norm == d->qk_norm && c.q_bias == d->q_bias && c.o_bias == d->o_bias && c.mlp_bias == d->mlp_bias && c.act == d->act;
+    int same = c.family == d->family && c.C == d->C && c.L == d->L && c.H == d->H && c.K == d->K && c.D == d->D &&
+               c.F == d->F && c.V == d->V && c.max_position == d->max_position && c.n_rot == d->n_rot &&
+               c.window == d->window && c.tied == d->tied && c.qk_norm == d->qk_norm && c.q_bias == d->q_bias &&
+               c.o_bias == d->o_bias && c.mlp_bias == d->mlp_bias && c.act == d->act;
     same = same && c.rms_eps == d->rms_eps && c.norm_offset == d->norm_offset && c.attn_scale == d->attn_scale &&
-           c.attn_softcap == d->attn_softcap && c.final_softcap == d->final_softcap && c.embed_scale == d->embed_scale &&
-           c.logit_scale == d->logit_scale;
+           c.attn_softcap == d->attn_softcap && c.final_softcap == d->final_softcap &&
+           c.embed_scale == d->embed_scale && c.logit_scale == d->logit_scale;
     if (same) {
         dc_rope_frequencies(read, &c);
         dc_rope_frequencies(meant, d);
         for (int64_t i = 0; i < d->n_rot / 2; i++) same = same && fabsf(read[i] - meant[i]) <= 4e-6f * meant[i];
     }
     if (same) return DC_OK;
-    return dc_fail(err, DC_EFORMAT, "%s: the config reads back otherwise than it was written: the file is not used", path);
+    return dc_fail(err, DC_EFORMAT, "%s: the config reads back otherwise than it was written: the file is not used",
+                   path);
 }
 
-int dc_export_check(const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o, double *worst, dc_error *err)
+int dc_export_check(const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o,
+                    double *worst, dc_error *err)
 {
     int rc = DC_OK;
     dc_gguf *g = NULL;

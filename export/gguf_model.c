@@ -29,7 +29,8 @@ int dc_export_type(dc_dtype *out, const char *name, dc_error *err)
             *out = types[i].type;
             return DC_OK;
         }
-    return dc_fail(err, DC_EUNKNOWN, "export type '%s' is not known; decant writes f32, f16, bf16, q8_0 and q4_0", name);
+    return dc_fail(err, DC_EUNKNOWN, "export type '%s' is not known; decant writes f32, f16, bf16, q8_0 and q4_0",
+                   name);
 }
 
 static uint32_t file_type(dc_dtype type)
@@ -71,15 +72,14 @@ int64_t dc_export_rows(const dc_tensor_spec *spec)
     return n < unit ? unit : n;
 }
 
-void dc_export_read(const dc_model *m, const dc_export_options *o, const dc_weight *w, float *out, float *work, int64_t row, int64_t n)
+void dc_export_read(const dc_model *m, const dc_export_options *o, const dc_weight *w, float *out, float *work,
+                    int64_t row, int64_t n)
 {
     float *to = w->spec.permute_heads ? work : out;
     const int64_t cols = w->spec.n_dims > 1 ? w->spec.shape[1] : 1;
     if (w->spec.n_dims < 2) n = w->spec.shape[0]; /* to dc_weight_rows a vector is as many rows of one element */
-    if (o->rows)
-        o->rows(o->rows_context, w, to, row, n);
-    else
-        dc_weight_rows(m, w, to, row, n);
+    if (o->rows) o->rows(o->rows_context, w, to, row, n);
+    else dc_weight_rows(m, w, to, row, n);
     if (!w->spec.permute_heads) return;
     for (int64_t i = 0; i < n; i++)
         memcpy(out + i * cols, work + (dc_gguf_row(&w->spec, row + i) - row) * cols, (size_t)cols * sizeof *out);
@@ -103,7 +103,8 @@ static void write_row(void *context, int64_t i)
     j->write(j->out + i * j->row_bytes, j->x + i * j->cols, j->cols);
 }
 
-static int write_tensor(dc_gguf_writer *w, const dc_model *m, const dc_export_options *o, const dc_weight *weight, dc_error *err)
+static int write_tensor(dc_gguf_writer *w, const dc_model *m, const dc_export_options *o, const dc_weight *weight,
+                        dc_error *err)
 {
     int rc = DC_OK, fallback;
     int64_t rows, cols;
@@ -111,8 +112,8 @@ static int write_tensor(dc_gguf_writer *w, const dc_model *m, const dc_export_op
     const dc_dtype type = dc_export_tensor_type(m, &weight->spec, o->type, &fallback);
     const int64_t block = dc_export_rows(&weight->spec), row_bytes = dc_dtype_bytes(type, cols);
     if (fallback)
-        dc_log(DC_LOG_WARN, "%s: rows of %lld are no multiple of %d; written as F16", weight->spec.gguf, (long long)cols,
-               dc_dtype_get(o->type)->block);
+        dc_log(DC_LOG_WARN, "%s: rows of %lld are no multiple of %d; written as F16", weight->spec.gguf,
+               (long long)cols, dc_dtype_get(o->type)->block);
     float *x = dc_malloc((size_t)(block * cols) * sizeof *x), *work = dc_malloc((size_t)(block * cols) * sizeof *work);
     char *packed = dc_malloc((size_t)(block * row_bytes));
     if (!x || !work || !packed) {
@@ -123,7 +124,8 @@ static int write_tensor(dc_gguf_writer *w, const dc_model *m, const dc_export_op
         const int64_t n = rows - row < block ? rows - row : block;
         DC_TRY(dc_stop_check("export", err));
         dc_export_read(m, o, weight, x, work, row, n);
-        const row_job job = {.write = dc_row_writer(type, ~0u), .out = packed, .x = x, .cols = cols, .row_bytes = row_bytes};
+        const row_job job = {
+            .write = dc_row_writer(type, ~0u), .out = packed, .x = x, .cols = cols, .row_bytes = row_bytes};
         dc_pool_for(n, write_row, (void *)&job);
         DC_TRY(dc_gguf_writer_data(w, packed, (size_t)(n * row_bytes), err));
     }
@@ -153,8 +155,8 @@ static void put_general(dc_gguf_writer *w, const dc_model *m, const dc_export_op
 }
 
 /* Everything but the data. */
-static int declare(dc_gguf_writer *w, const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o,
-                   dc_export_result *result, dc_error *err)
+static int declare(dc_gguf_writer *w, const char *path, const dc_model *m, const dc_tokenizer *t,
+                   const dc_export_options *o, dc_export_result *result, dc_error *err)
 {
     float factors[DC_ROPE_PAIRS];
     put_general(w, m, o, path);
@@ -171,7 +173,8 @@ static int declare(dc_gguf_writer *w, const char *path, const dc_model *m, const
         int fallback;
         if (!dc_export_has(m, &m->weights[i])) continue;
         const dc_dtype type = dc_export_tensor_type(m, spec, o->type, &fallback);
-        const int64_t ne[2] = {spec->n_dims > 1 ? spec->shape[1] : spec->shape[0], spec->n_dims > 1 ? spec->shape[0] : 1};
+        const int64_t ne[2] = {spec->n_dims > 1 ? spec->shape[1] : spec->shape[0],
+                               spec->n_dims > 1 ? spec->shape[0] : 1};
         dc_gguf_put_tensor(w, spec->gguf, type, spec->n_dims, ne);
         result->tensors++;
         result->fallbacks += fallback;
@@ -190,8 +193,8 @@ int dc_export_size(int64_t *bytes, const dc_model *m, const dc_tokenizer *t, con
     return rc;
 }
 
-int dc_export_gguf(const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o, dc_export_result *result,
-                   dc_error *err)
+int dc_export_gguf(const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o,
+                   dc_export_result *result, dc_error *err)
 {
     int rc = DC_OK;
     dc_gguf_writer *w = NULL;

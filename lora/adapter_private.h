@@ -20,13 +20,13 @@ struct dc_lora {
     int adapter;
     dc_lora_config config; /* pointers into names */
     dc_arena names;
-    dc_target *targets;    /* [n_linears] of the model */
-    dc_delta *deltas;      /* [n_linears] */
+    dc_target *targets;      /* [n_linears] of the model */
+    dc_delta *deltas;        /* [n_linears] */
     dc_lora_tensor *tensors; /* [n], A and B of each target in turn */
     size_t n, n_linears;
-    float *data, *grad;    /* flat, on the device */
-    float *host;           /* a host copy of data for merging, made when first needed */
-    int64_t numbers;       /* floats in `data`, padding included */
+    float *data, *grad; /* flat, on the device */
+    float *host;        /* a host copy of data for merging, made when first needed */
+    int64_t numbers;    /* floats in `data`, padding included */
     char description[128];
 };
 

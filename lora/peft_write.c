@@ -39,7 +39,8 @@ static json_t *layers_json(const dc_lora_config *c)
 {
     if (!c->n_layers) return json_null();
     json_t *list = json_array();
-    for (size_t i = 0; i < c->n_layers; i++) json_array_append_new(list, json_integer((json_int_t)c->layers_to_transform[i]));
+    for (size_t i = 0; i < c->n_layers; i++)
+        json_array_append_new(list, json_integer((json_int_t)c->layers_to_transform[i]));
     return list;
 }
 
@@ -53,7 +54,8 @@ static json_t *resolved_json(const dc_lora *l)
         if (!l->targets[i].r) continue;
         dc_lora_module(module, sizeof module, dc_model_linear_at(l->m, i));
         const char *last = strrchr(module, '.') ? strrchr(module, '.') + 1 : module;
-        for (size_t k = 0; k < json_array_size(list); k++) there |= !strcmp(json_string_value(json_array_get(list, k)), last);
+        for (size_t k = 0; k < json_array_size(list); k++)
+            there |= !strcmp(json_string_value(json_array_get(list, k)), last);
         if (!there) json_array_append_new(list, json_string(last));
     }
     return list;
@@ -92,7 +94,8 @@ static json_t *config_json(const dc_lora *l, const char *base)
     json_t *config = json_object();
     int failed = !config;
     for (size_t i = 0; i < sizeof members / sizeof *members; i++)
-        failed |= json_object_set_new(config, members[i].key, members[i].value); /* which takes the value, or frees it */
+        failed |=
+            json_object_set_new(config, members[i].key, members[i].value); /* which takes the value, or frees it */
     if (!failed) return config;
     json_decref(config);
     return NULL;

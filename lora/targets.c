@@ -21,12 +21,13 @@ static int regex_matches(int *found, const char *pattern, const char *text, cons
 {
     int code;
     PCRE2_SIZE at;
-    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED, PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF, &code,
-                                   &at, NULL);
+    pcre2_code *re = pcre2_compile((PCRE2_SPTR)pattern, PCRE2_ZERO_TERMINATED,
+                                   PCRE2_ANCHORED | PCRE2_ENDANCHORED | PCRE2_UTF, &code, &at, NULL);
     if (!re) {
         PCRE2_UCHAR why[128] = {0};
         pcre2_get_error_message(code, why, sizeof why);
-        return dc_fail(err, DC_EUSAGE, "lora.%s: '%s' is no regular expression: %s at character %zu", key, pattern, (const char *)why, at);
+        return dc_fail(err, DC_EUSAGE, "lora.%s: '%s' is no regular expression: %s at character %zu", key, pattern,
+                       (const char *)why, at);
     }
     pcre2_match_data *match = pcre2_match_data_create_from_pattern(re, NULL);
     code = match ? pcre2_match(re, (PCRE2_SPTR)text, PCRE2_ZERO_TERMINATED, 0, 0, match, NULL) : PCRE2_ERROR_NOMEMORY;
@@ -35,7 +36,8 @@ static int regex_matches(int *found, const char *pattern, const char *text, cons
     *found = code >= 0;
     if (code >= 0 || code == PCRE2_ERROR_NOMATCH) return DC_OK;
     if (code == PCRE2_ERROR_NOMEMORY) return dc_fail_memory(err, strlen(pattern), "a regular expression");
-    return dc_fail(err, DC_EUSAGE, "lora.%s: '%s' takes too long to match against %s (PCRE2 error %d)", key, pattern, text, code);
+    return dc_fail(err, DC_EUSAGE, "lora.%s: '%s' takes too long to match against %s (PCRE2 error %d)", key, pattern,
+                   text, code);
 }
 
 int dc_lora_is_plain(const char *name)
@@ -64,15 +66,16 @@ static int matches(int *found, const char *const *names, size_t n, const char *m
 }
 
 /* The value of the first pattern whose key matches the module as (.*\.)?(key)$, else the fallback. */
-static int pattern_value(double *out, const dc_pattern *patterns, size_t n, double fallback, const char *module, const char *key,
-                         dc_error *err)
+static int pattern_value(double *out, const dc_pattern *patterns, size_t n, double fallback, const char *module,
+                         const char *key, dc_error *err)
 {
     int found = 0;
     *out = fallback;
     for (size_t i = 0; i < n && !found; i++) {
         dc_str re = {0};
         dc_str_putf(&re, "(.*\\.)?(%s)", patterns[i].key);
-        const int rc = re.failed ? dc_fail_memory(err, re.n, "a pattern") : regex_matches(&found, dc_str_text(&re), module, key, err);
+        const int rc = re.failed ? dc_fail_memory(err, re.n, "a pattern")
+                                 : regex_matches(&found, dc_str_text(&re), module, key, err);
         dc_str_release(&re);
         if (rc != DC_OK) return rc;
         if (found) *out = patterns[i].value;
@@ -93,8 +96,11 @@ static int check_names(const dc_model *m, const dc_lora_config *c, int all, dc_e
 {
     const int regex = !all && is_regex(c->target_modules, c->n_targets);
     if (regex && c->n_layers)
-        return dc_fail(err, DC_EUSAGE, "lora.layers_to_transform goes with names of modules, not with a regular expression (PEFT refuses it "
-                                       "as well): let '%s' say which layers", c->target_modules[0]);
+        return dc_fail(
+            err, DC_EUSAGE,
+            "lora.layers_to_transform goes with names of modules, not with a regular expression (PEFT refuses it "
+            "as well): let '%s' say which layers",
+            c->target_modules[0]);
     if (all || regex) return DC_OK;
     for (size_t k = 0; k < c->n_targets; k++) {
         int used = 0;
@@ -105,7 +111,8 @@ static int check_names(const dc_model *m, const dc_lora_config *c, int all, dc_e
         }
         if (!used)
             return dc_fail(err, DC_EUNKNOWN,
-                           "lora.target_modules: '%s' names no linear of this %s model; it has q_proj, k_proj, v_proj, o_proj, gate_proj, "
+                           "lora.target_modules: '%s' names no linear of this %s model; it has q_proj, k_proj, v_proj, "
+                           "o_proj, gate_proj, "
                            "up_proj and down_proj in each layer ('all-linear' means all of them)",
                            c->target_modules[k], dc_family_hf_type(m->config.family));
     }
@@ -118,13 +125,14 @@ static int choose(dc_target *out, const dc_lora_config *c, const dc_linear *line
     const int64_t width = linear->in < linear->out ? linear->in : linear->out;
     double r, alpha;
     int rc = pattern_value(&r, c->rank_pattern, c->n_rank_pattern, (double)c->r, module, "rank_pattern", err);
-    if (rc == DC_OK) rc = pattern_value(&alpha, c->alpha_pattern, c->n_alpha_pattern, c->lora_alpha, module, "alpha_pattern", err);
+    if (rc == DC_OK)
+        rc = pattern_value(&alpha, c->alpha_pattern, c->n_alpha_pattern, c->lora_alpha, module, "alpha_pattern", err);
     if (rc != DC_OK) return rc;
     if (!(r >= 1) || floor(r) < r)
         return dc_fail(err, DC_EUSAGE, "lora: the rank of %s must be a whole number from 1, not %g", module, r);
     if (r > (double)width)
-        return dc_fail(err, DC_EUSAGE, "lora: rank %.0f of %s is above its width (%lld x %lld)", r, module, (long long)linear->out,
-                       (long long)linear->in);
+        return dc_fail(err, DC_EUSAGE, "lora: rank %.0f of %s is above its width (%lld x %lld)", r, module,
+                       (long long)linear->out, (long long)linear->in);
     *out = (dc_target){.r = (int64_t)r, .alpha = alpha};
     return DC_OK;
 }
@@ -148,6 +156,8 @@ int dc_lora_find_targets(dc_target *targets, const dc_model *m, const dc_lora_co
         found++;
     }
     if (rc == DC_OK && !found)
-        rc = dc_fail(err, DC_EUSAGE, "lora: no linear is left to adapt (target_modules, exclude_modules and layers_to_transform together)");
+        rc = dc_fail(
+            err, DC_EUSAGE,
+            "lora: no linear is left to adapt (target_modules, exclude_modules and layers_to_transform together)");
     return rc;
 }

@@ -71,20 +71,20 @@ static void put_loss(json_t *state, const char *name, double value)
 static int save_state(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, dc_error *err)
 {
     char *path = dc_path_join(dir, DC_CKPT_STATE);
-    json_t *state = json_pack("{s:i, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:I, s:I, s:I, s:s}", "version", DC_CKPT_VERSION, "step",
-                              (json_int_t)s->step, "micro", (json_int_t)s->micro, "tokens", (json_int_t)s->tokens, "trained_tokens",
-                              (json_int_t)s->trained_tokens, "position", "epoch", (json_int_t)s->position.epoch, "window",
-                              (json_int_t)s->position.window, "bin", (json_int_t)s->position.bin, "metrics_bytes",
-                              (json_int_t)s->metrics_bytes, "evaluated", (json_int_t)s->evaluated, "parameters", (json_int_t)dc_params_count(p), "device",
-                              dc_dev_path(p->dev));
+    json_t *state =
+        json_pack("{s:i, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:I, s:I, s:I, s:s}", "version", DC_CKPT_VERSION,
+                  "step", (json_int_t)s->step, "micro", (json_int_t)s->micro, "tokens", (json_int_t)s->tokens,
+                  "trained_tokens", (json_int_t)s->trained_tokens, "position", "epoch", (json_int_t)s->position.epoch,
+                  "window", (json_int_t)s->position.window, "bin", (json_int_t)s->position.bin, "metrics_bytes",
+                  (json_int_t)s->metrics_bytes, "evaluated", (json_int_t)s->evaluated, "parameters",
+                  (json_int_t)dc_params_count(p), "device", dc_dev_path(p->dev));
     int rc;
     put_loss(state, "loss", s->loss);
     put_loss(state, "eval_loss", s->eval_loss);
     put_loss(state, "eval_kd", s->eval_kd);
     if (!path || !state || (r && json_object_set_new(state, "recipe", dc_recipe_json(r))))
         rc = dc_fail_memory(err, 0, "a checkpoint's state");
-    else
-        rc = dc_json_save(state, path, err);
+    else rc = dc_json_save(state, path, err);
     json_decref(state);
     dc_free(path);
     return rc;
@@ -152,7 +152,8 @@ done:
     return rc;
 }
 
-int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, int64_t keep, dc_error *err)
+int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, int64_t keep,
+                 dc_error *err)
 {
     int rc = DC_OK;
     char *path = dc_ckpt_path(dir, s->step, ""), *staging = dc_ckpt_path(dir, s->step, DC_CKPT_STAGING);

@@ -12,10 +12,10 @@
 extern "C" {
 #endif
 
-#define DC_CKPT_TENSORS "state.safetensors"
-#define DC_CKPT_STATE "state.json"
+#define DC_CKPT_TENSORS  "state.safetensors"
+#define DC_CKPT_STATE    "state.json"
 #define DC_CKPT_MANIFEST "manifest.json"
-#define DC_CKPT_STAGING ".tmp" /* suffix of a directory that is being written */
+#define DC_CKPT_STAGING  ".tmp" /* suffix of a directory that is being written */
 
 enum { DC_CKPT_VERSION = 1, DC_CKPT_PIECE = 1 << 18, DC_CKPT_PARTS = 3 };
 extern const char *const dc_ckpt_part[DC_CKPT_PARTS]; /* "param", "m", "v": prefixes of tensor names */

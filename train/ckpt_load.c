@@ -93,7 +93,8 @@ int dc_ckpt_verify(const char *path, dc_error *err)
         DC_TRY(dc_json_i64(&bytes, entry, "bytes", -1, file, err));
         DC_TRY(dc_json_text(&hex, entry, "xxh3", "", file, err));
         if (dc_file_size(file) != bytes) {
-            rc = dc_fail(err, DC_EFORMAT, "%s has %" PRId64 " bytes, its manifest says %" PRId64, file, dc_file_size(file), bytes);
+            rc = dc_fail(err, DC_EFORMAT, "%s has %" PRId64 " bytes, its manifest says %" PRId64, file,
+                         dc_file_size(file), bytes);
             goto done;
         }
         DC_TRY(dc_ckpt_hash(&hash, file, err));
@@ -125,14 +126,16 @@ static int read_state(const char *path, dc_train_state *s, const dc_params *p, c
     DC_TRY(dc_json_load(&state, file, err));
     DC_TRY(dc_json_i64(&version, state, "version", 0, file, err));
     if (version != DC_CKPT_VERSION) {
-        rc = dc_fail(err, DC_EFORMAT, "%s has format version %" PRId64 "; this decant reads version %d%s", file, version, DC_CKPT_VERSION,
-                     version > DC_CKPT_VERSION ? ": it was written by a newer decant" : "");
+        rc = dc_fail(err, DC_EFORMAT, "%s has format version %" PRId64 "; this decant reads version %d%s", file,
+                     version, DC_CKPT_VERSION, version > DC_CKPT_VERSION ? ": it was written by a newer decant" : "");
         goto done;
     }
     DC_TRY(dc_json_i64(&parameters, state, "parameters", 0, file, err));
     if (parameters != dc_params_count(p)) {
-        rc = dc_fail(err, DC_EMISMATCH, "%s is of a run with %" PRId64 " trained numbers, this one has %" PRId64 " (--restart begins anew)",
-                     file, parameters, dc_params_count(p));
+        rc =
+            dc_fail(err, DC_EMISMATCH,
+                    "%s is of a run with %" PRId64 " trained numbers, this one has %" PRId64 " (--restart begins anew)",
+                    file, parameters, dc_params_count(p));
         goto done;
     }
     const json_t *before = json_object_get(state, "recipe");
@@ -147,11 +150,13 @@ static int read_state(const char *path, dc_train_state *s, const dc_params *p, c
     DC_TRY(dc_json_i64(&s->position.bin, position, "bin", 0, file, err));
     DC_TRY(dc_json_i64(&s->metrics_bytes, state, "metrics_bytes", 0, file, err));
     DC_TRY(dc_json_i64(&s->evaluated, state, "evaluated", 0, file, err));
-    s->loss = get_loss(state, "loss"), s->eval_loss = get_loss(state, "eval_loss"), s->eval_kd = get_loss(state, "eval_kd");
+    s->loss = get_loss(state, "loss"), s->eval_loss = get_loss(state, "eval_loss"),
+    s->eval_kd = get_loss(state, "eval_kd");
     DC_TRY(dc_json_text(&device, state, "device", "", file, err));
     if (strcmp(device, dc_dev_path(p->dev)))
-        dc_log(DC_LOG_WARN, "the checkpoint was made on another path (%s, now %s): the run goes on, but not to the same bits", device,
-               dc_dev_path(p->dev));
+        dc_log(DC_LOG_WARN,
+               "the checkpoint was made on another path (%s, now %s): the run goes on, but not to the same bits",
+               device, dc_dev_path(p->dev));
 done:
     json_decref(state);
     dc_free(file);
@@ -179,7 +184,8 @@ static int read_tensors(const char *path, dc_train_state *s, const dc_params *p,
             snprintf(name, sizeof name, "%s.%s", dc_ckpt_part[part], p->items[i].name);
             const dc_st_tensor *t = dc_st_find(st, name);
             if (!t || !same_shape(t, &p->items[i])) {
-                rc = dc_fail(err, DC_EMISMATCH, "%s: tensor %s %s: the checkpoint is of another set of parameters (--restart begins anew)",
+                rc = dc_fail(err, DC_EMISMATCH,
+                             "%s: tensor %s %s: the checkpoint is of another set of parameters (--restart begins anew)",
                              file, name, t ? "has another shape than in this run" : "is missing");
                 goto done;
             }

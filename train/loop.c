@@ -20,7 +20,7 @@ typedef struct loop {
     dc_metrics metrics;
     dc_progress bar;
     dc_train_result *out;
-    int64_t saved_step; /* of the last checkpoint, -1: none */
+    int64_t saved_step;  /* of the last checkpoint, -1: none */
     int64_t tokens_here; /* by this process */
     double began;
 } loop;
@@ -75,10 +75,11 @@ static int not_finite(loop *l, int64_t step, const char *found, dc_error *err)
     if (l->saved_step >= 0) snprintf(last, sizeof last, "step %" PRId64, l->saved_step);
     const int known = dc_plan_find_nonfinite(l->t->plan, &what);
     const int rc = dc_fail(err, DC_ENUMERIC,
-                           "step %" PRId64 ": %s%s%s.\nLast good checkpoint: %s. Likely: learning_rate %g is high, or the data hold "
+                           "step %" PRId64
+                           ": %s%s%s.\nLast good checkpoint: %s. Likely: learning_rate %g is high, or the data hold "
                            "something odd (see docs/troubleshooting.md#non-finite).",
-                           step, found, known ? "; first non-finite value in " : "", known ? dc_str_text(&what) : "", last,
-                           l->o.schedule.learning_rate);
+                           step, found, known ? "; first non-finite value in " : "", known ? dc_str_text(&what) : "",
+                           last, l->o.schedule.learning_rate);
     dc_str_release(&what);
     return rc;
 }
@@ -94,7 +95,8 @@ static int accumulate(loop *l, const window *w, dc_losses *sums, int64_t *tokens
         if (rc == DC_OK) rc = dc_loader_next(t->loader, &packed, NULL, err);
         if (rc != DC_OK) return rc;
         const dc_batch batch = dc_batch_of(&packed);
-        const dc_run run = {.adapter = t->adapter, .training = 1, .seed = l->o.seed, .step = (uint32_t)(l->s.micro + i)};
+        const dc_run run = {
+            .adapter = t->adapter, .training = 1, .seed = l->o.seed, .step = (uint32_t)(l->s.micro + i)};
         rc = dc_forward(t->plan, &batch, &run, err);
         if (rc == DC_OK) rc = t->objective->run(t->objective, t->plan, &packed, &run, w->denominator, 1, sums, err);
         if (rc != DC_OK) return rc;
@@ -131,11 +133,14 @@ static void update(loop *l, double norm, double rate)
 static void show(loop *l, const dc_losses *sums, double denominator)
 {
     char note[160];
-    int n = snprintf(note, sizeof note, "step %" PRId64 "/%" PRId64 " · loss %.3f", l->s.step, l->o.max_steps, sums->loss / denominator);
+    int n = snprintf(note, sizeof note, "step %" PRId64 "/%" PRId64 " · loss %.3f", l->s.step, l->o.max_steps,
+                     sums->loss / denominator);
     if (l->t->objective->has_kd && n > 0 && n < (int)sizeof note)
-        snprintf(note + n, sizeof note - (size_t)n, " (kd %.3f ce %.3f)", sums->kd / denominator, sums->ce / denominator);
+        snprintf(note + n, sizeof note - (size_t)n, " (kd %.3f ce %.3f)", sums->kd / denominator,
+                 sums->ce / denominator);
     dc_progress_update(&l->bar, l->s.step, note, (double)l->tokens_here / (dc_now() - l->began), "tok/s");
-    if (l->o.logging_steps > 0 && l->s.step % l->o.logging_steps == 0) dc_log(DC_LOG_DEBUG, "%s  %s", l->t->stage, note);
+    if (l->o.logging_steps > 0 && l->s.step % l->o.logging_steps == 0)
+        dc_log(DC_LOG_DEBUG, "%s  %s", l->t->stage, note);
 }
 
 static int step(loop *l, dc_error *err)
@@ -213,11 +218,10 @@ static int run(loop *l, dc_error *err)
 done:
     if (rc == DC_ESTOPPED && l->s.step > 0) {
         dc_error failed = {0};
-        if (save(l, &failed) != DC_OK)
-            dc_log(DC_LOG_ERROR, "no checkpoint at the stop: %s", failed.message);
+        if (save(l, &failed) != DC_OK) dc_log(DC_LOG_ERROR, "no checkpoint at the stop: %s", failed.message);
         else
-            dc_log(DC_LOG_INFO, "%s  saved step %" PRId64 " of %" PRId64 " in %s; the same command goes on from there", l->t->stage, l->s.step,
-                   l->o.max_steps, l->t->dir);
+            dc_log(DC_LOG_INFO, "%s  saved step %" PRId64 " of %" PRId64 " in %s; the same command goes on from there",
+                   l->t->stage, l->s.step, l->o.max_steps, l->t->dir);
     }
     return rc;
 }
@@ -243,7 +247,8 @@ static int start(loop *l, dc_error *err)
     l->saved_step = found ? l->s.step : -1;
     l->s.position = found ? l->s.position : (dc_position){0};
     dc_loader_seek(t->loader, l->s.position);
-    if (found) dc_log(DC_LOG_INFO, "%s  goes on behind step %" PRId64 " of %" PRId64, t->stage, l->s.step, l->o.max_steps);
+    if (found)
+        dc_log(DC_LOG_INFO, "%s  goes on behind step %" PRId64 " of %" PRId64, t->stage, l->s.step, l->o.max_steps);
     DC_TRY(dc_metrics_open(&l->metrics, t->dir, l->s.metrics_bytes, err));
 done:
     return rc;
@@ -271,8 +276,8 @@ done:
     return rc;
 }
 
-int dc_evaluate(dc_plan *plan, dc_objective *objective, dc_loader *loader, int adapter, const char *stage, dc_losses *out,
-                dc_error *err)
+int dc_evaluate(dc_plan *plan, dc_objective *objective, dc_loader *loader, int adapter, const char *stage,
+                dc_losses *out, dc_error *err)
 {
     int rc = DC_OK, ended = 0;
     dc_progress bar;

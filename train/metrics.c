@@ -26,12 +26,10 @@ int dc_metrics_open(dc_metrics *m, const char *dir, int64_t bytes, dc_error *err
 static int put(dc_metrics *m, dc_str *line, dc_error *err)
 {
     int rc = DC_OK;
-    if (line->failed)
-        rc = dc_fail_memory(err, line->n, "a line of metrics");
+    if (line->failed) rc = dc_fail_memory(err, line->n, "a line of metrics");
     else if (fwrite(line->data, 1, line->n, m->file) != line->n || fflush(m->file))
         rc = dc_fail_errno(err, "write", m->path);
-    else
-        m->bytes += (int64_t)line->n;
+    else m->bytes += (int64_t)line->n;
     dc_str_release(line);
     return rc;
 }
@@ -52,8 +50,8 @@ int dc_metrics_step(dc_metrics *m, const dc_step_line *l, dc_error *err)
     if (l->kd) put_number(&line, "kd", l->sums.kd / l->denominator);
     put_number(&line, "grad_norm", l->grad_norm);
     put_number(&line, "learning_rate", l->learning_rate);
-    dc_str_putf(&line, ", \"tokens\": %lld, \"trained_tokens\": %.0f, \"seconds\": %.4f}\n", (long long)l->tokens, l->sums.rows,
-                l->seconds);
+    dc_str_putf(&line, ", \"tokens\": %lld, \"trained_tokens\": %.0f, \"seconds\": %.4f}\n", (long long)l->tokens,
+                l->sums.rows, l->seconds);
     return put(m, &line, err);
 }
 

@@ -10,7 +10,9 @@ int dc_scorer_new(dc_scorer **out, dc_model *m, const dc_tokenizer *t, int adapt
 {
     dc_scorer *s = dc_calloc(1, sizeof *s);
     if (!s) return dc_fail_memory(err, sizeof *s, "a scorer");
-    *s = (dc_scorer){.m = m, .tokenizer = t, .max_context = max_context ? max_context : m->config.max_position,
+    *s = (dc_scorer){.m = m,
+                     .tokenizer = t,
+                     .max_context = max_context ? max_context : m->config.max_position,
                      .run = {.adapter = adapter}};
     *out = s;
     return DC_OK;
@@ -74,8 +76,8 @@ static int forward(dc_scorer *s, const int32_t *ids, int64_t T, dc_error *err)
     for (int64_t t = 0; t < T; t++) {
         pos[t] = rows[t] = (int32_t)t;
         if (ids[t] < 0 || ids[t] >= s->m->config.V)
-            return dc_fail(err, DC_EMISMATCH, "token %lld has id %d, outside the model's vocabulary of %lld", (long long)t, ids[t],
-                           (long long)s->m->config.V);
+            return dc_fail(err, DC_EMISMATCH, "token %lld has id %d, outside the model's vocabulary of %lld",
+                           (long long)t, ids[t], (long long)s->m->config.V);
     }
     const int32_t cu[2] = {0, (int32_t)T};
     const dc_batch batch = {.T = T, .B = 1, .M = T, .ids = ids, .pos = pos, .cu_seqlens = cu, .rows = rows};
@@ -138,7 +140,8 @@ int dc_score_logprobs(dc_scorer *s, double *logprob, const int32_t *ids, int64_t
     return walk(s, ids, T, take_logprobs, &k, err);
 }
 
-void dc_scorer_rates(const dc_scorer *s, int64_t *prefilled, double *prefill_seconds, int64_t *decoded, double *decode_seconds)
+void dc_scorer_rates(const dc_scorer *s, int64_t *prefilled, double *prefill_seconds, int64_t *decoded,
+                     double *decode_seconds)
 {
     *prefilled = s->prefilled, *prefill_seconds = s->prefill_seconds;
     *decoded = s->decoded, *decode_seconds = s->decode_seconds;

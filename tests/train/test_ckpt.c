@@ -52,10 +52,10 @@ static int holds(int64_t step)
         for (int64_t i = 0; i < NUMBERS; i++)
             if (f->values[part][i] != value(step, part, i)) return 0;
     const dc_position at = f->s.position;
-    return f->s.step == step && f->s.micro == step * 4 && f->s.tokens == step * 100 && f->s.trained_tokens == step * 70 &&
-           at.epoch == step / 3 && at.window == step && at.bin == step * 2 && f->s.metrics_bytes == step * 200 &&
-           f->s.evaluated == step - 1 && f->s.loss == 0.1 * (double)step && f->s.eval_loss == 1.0 / (double)step &&
-           isnan(f->s.eval_kd);
+    return f->s.step == step && f->s.micro == step * 4 && f->s.tokens == step * 100 &&
+           f->s.trained_tokens == step * 70 && at.epoch == step / 3 && at.window == step && at.bin == step * 2 &&
+           f->s.metrics_bytes == step * 200 && f->s.evaluated == step - 1 && f->s.loss == 0.1 * (double)step &&
+           f->s.eval_loss == 1.0 / (double)step && isnan(f->s.eval_kd);
 }
 
 static int save(int64_t step, int64_t keep, dc_error *err)
