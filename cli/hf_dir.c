@@ -33,7 +33,8 @@ done:
     return rc;
 }
 
-int dc_hf_save(const char *dir, const dc_model *m, const dc_tokenizer *t, dc_dtype type, dc_rows_fn *rows, void *context, dc_error *err)
+int dc_hf_save(const char *dir, const dc_model *m, const dc_tokenizer *t, dc_dtype type, dc_rows_fn *rows,
+               void *context, dc_error *err)
 {
     int rc = DC_OK;
     dc_str staging = {0};

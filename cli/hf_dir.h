@@ -13,7 +13,8 @@ extern "C" {
 
 /* Writes the directory beside its place (DIR.tmp), then puts it there, instead of one that may be there. On failure nothing new is left.
  * type, rows and context as in dc_model_save. */
-int dc_hf_save(const char *dir, const dc_model *m, const dc_tokenizer *t, dc_dtype type, dc_rows_fn *rows, void *context, dc_error *err);
+int dc_hf_save(const char *dir, const dc_model *m, const dc_tokenizer *t, dc_dtype type, dc_rows_fn *rows,
+               void *context, dc_error *err);
 
 #ifdef __cplusplus
 }

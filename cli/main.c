@@ -45,8 +45,8 @@ static int unknown_command(const char *name)
     for (; dc_commands[n] && n < 63; n++) names[n] = dc_commands[n]->name;
     names[n] = NULL;
     const char *near = dc_nearest(name, names);
-    fprintf(stderr, "decant: there is no command '%s'%s%s%s; decant --help lists them\n", name, near ? "; did you mean '" : "", near ? near : "",
-            near ? "'?" : "");
+    fprintf(stderr, "decant: there is no command '%s'%s%s%s; decant --help lists them\n", name,
+            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     return 2;
 }
 

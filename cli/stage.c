@@ -64,8 +64,9 @@ static int write_record(const dc_session *s, const dc_stage *stage, int ready, d
     int rc = DC_OK;
     json_t *recipe = dc_recipe_json(s->recipe), *record = NULL;
     char *folder = dc_session_path(s, ".stages", err), *path = record_file(s, stage->folder, err);
-    if (recipe) record = json_pack("{s:i, s:s, s:s, s:b, s:O}", "version", SUMMARY_VERSION, "stage", stage->name, "key", stage->key.hex, "ready", ready,
-                                   "recipe", recipe);
+    if (recipe)
+        record = json_pack("{s:i, s:s, s:s, s:b, s:O}", "version", SUMMARY_VERSION, "stage", stage->name, "key",
+                           stage->key.hex, "ready", ready, "recipe", recipe);
     if (!record || !folder || !path) {
         rc = dc_fail_memory(err, 0, "the record of a stage");
         goto done;
@@ -89,8 +90,10 @@ static int refuse_foreign(const dc_session *s, const char *folder, dc_error *err
     if (!path) return DC_ENOMEM;
     int rc = dc_path_is_dir(path) ? dc_dir_list(&names, &n, path, err) : DC_OK;
     if (rc == DC_OK && n)
-        rc = dc_fail(err, DC_EMISMATCH, "%s holds files (%s ...) that no run of this output_dir wrote. Choose another output_dir, or move them away.", path,
-                     names[0]);
+        rc = dc_fail(err, DC_EMISMATCH,
+                     "%s holds files (%s ...) that no run of this output_dir wrote. Choose another output_dir, or move "
+                     "them away.",
+                     path, names[0]);
     dc_names_free(names);
     dc_free(path);
     return rc;
@@ -101,10 +104,11 @@ static int refuse_changed(const dc_session *s, const dc_stage *stage, const json
 {
     const int rc = dc_recipe_resumable(s->recipe, json_object_get(record, "recipe"), err);
     if (rc != DC_OK) return rc;
-    return dc_fail(err, DC_EMISMATCH,
-                   "%s/%s was begun with other inputs: its data, a model or what an earlier stage made has changed since.\n"
-                   "Put them back to go on with that run, or begin anew with --restart.",
-                   s->dir, stage->folder);
+    return dc_fail(
+        err, DC_EMISMATCH,
+        "%s/%s was begun with other inputs: its data, a model or what an earlier stage made has changed since.\n"
+        "Put them back to go on with that run, or begin anew with --restart.",
+        s->dir, stage->folder);
 }
 
 /* Empties the folder; a kill in between is made good by the next run. */
@@ -126,19 +130,18 @@ static int take_folder(const dc_session *s, const dc_stage *stage, int resumes, 
     const int ready = json_is_true(json_object_get(record, "ready"));
     if (!record) {
         DC_TRY(refuse_foreign(s, stage->folder, err));
-        if (!strcmp(stage->folder, "data") && dc_recipe_has(s->recipe, "tokenizer.train")) DC_TRY(refuse_foreign(s, "tokenizer", err));
+        if (!strcmp(stage->folder, "data") && dc_recipe_has(s->recipe, "tokenizer.train"))
+            DC_TRY(refuse_foreign(s, "tokenizer", err));
     }
-    if (!resumes || s->restart || !ready)
-        rc = begin_anew(s, stage, err);
-    else if (!has_text(record, "key", stage->key.hex))
-        rc = refuse_changed(s, stage, record, err);
+    if (!resumes || s->restart || !ready) rc = begin_anew(s, stage, err);
+    else if (!has_text(record, "key", stage->key.hex)) rc = refuse_changed(s, stage, record, err);
 done:
     json_decref(record);
     return rc;
 }
 
-int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *name, const char *folder, int resumes, dc_hash key,
-                   dc_error *err)
+int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *name, const char *folder, int resumes,
+                   dc_hash key, dc_error *err)
 {
     *stage = (dc_stage){.name = name, .folder = folder, .key = key, .began = dc_now()};
     stage->summary = read_summary(s, folder);
@@ -157,7 +160,8 @@ int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *
 int dc_stage_end(dc_stage *stage, const dc_session *s, dc_hash output, dc_error *err)
 {
     int rc = DC_OK;
-    char *summary = stage_file(s, stage->folder, "summary.json", err), *times = stage_file(s, stage->folder, "times.json", err);
+    char *summary = stage_file(s, stage->folder, "summary.json", err),
+         *times = stage_file(s, stage->folder, "times.json", err);
     char *folder = dc_session_path(s, stage->folder, err);
     json_object_set_new(stage->summary, "version", json_integer(SUMMARY_VERSION));
     json_object_set_new(stage->summary, "stage", json_string(stage->name));
@@ -191,11 +195,11 @@ int dc_stage_output(dc_hash *out, const dc_session *s, const char *name, const c
     json_t *summary = read_summary(s, folder);
     const char *hex = json_string_value(json_object_get(summary, "output"));
     int rc = DC_OK;
-    if (hex && strlen(hex) == 32)
-        memcpy(out->hex, hex, 33);
+    if (hex && strlen(hex) == 32) memcpy(out->hex, hex, 33);
     else
-        rc = dc_fail(err, DC_EMISMATCH, "%s/%s is not there or not finished: run 'decant %s' (or 'decant run') with this recipe first", s->dir,
-                     folder, name);
+        rc = dc_fail(err, DC_EMISMATCH,
+                     "%s/%s is not there or not finished: run 'decant %s' (or 'decant run') with this recipe first",
+                     s->dir, folder, name);
     json_decref(summary);
     return rc;
 }

@@ -141,12 +141,16 @@ static char *export_path(const dc_session *s, size_t i, dc_dtype type, dc_error 
     return dc_session_path(s, below, err);
 }
 
-static int export_one(const dc_session *s, const trained *k, const dc_tokenizer *t, size_t i, dc_stage *stage, dc_error *err)
+static int export_one(const dc_session *s, const trained *k, const dc_tokenizer *t, size_t i, dc_stage *stage,
+                      dc_error *err)
 {
     int rc = DC_OK;
     char key[64], bytes[32];
-    dc_export_options o = {.rows = k->lora ? dc_lora_merged_rows : NULL, .rows_context = k->lora,
-                           .base_model = dc_recipe_str(s->recipe, "student.model") ? dc_path_base(dc_recipe_str(s->recipe, "student.model")) : NULL};
+    dc_export_options o = {.rows = k->lora ? dc_lora_merged_rows : NULL,
+                           .rows_context = k->lora,
+                           .base_model = dc_recipe_str(s->recipe, "student.model")
+                                             ? dc_path_base(dc_recipe_str(s->recipe, "student.model"))
+                                             : NULL};
     dc_export_result result;
     dc_parity parity;
     char *path = NULL;
@@ -157,11 +161,11 @@ static int export_one(const dc_session *s, const trained *k, const dc_tokenizer 
     DC_TRY(dc_export_gguf(path, k->model, t, &o, &result, err));
     DC_TRY(check_parity(s, k, path, &parity, err));
     json_object_set_new(stage->summary, dc_path_base(path),
-                        json_pack("{s:s, s:I, s:o}", "type", dc_dtype_get(o.type)->name, "bytes", (json_int_t)result.bytes, "parity",
-                                  dc_parity_json(&parity)));
+                        json_pack("{s:s, s:I, s:o}", "type", dc_dtype_get(o.type)->name, "bytes",
+                                  (json_int_t)result.bytes, "parity", dc_parity_json(&parity)));
     dc_human_bytes(bytes, sizeof bytes, (double)result.bytes);
-    dc_log(DC_LOG_INFO, "export    done    %s · %s · KL %.5f · same top-1 %.2f %% · perplexity %.3f (trained %.3f)", path, bytes, parity.kl,
-           100 * parity.top1, parity.ppl_file, parity.ppl_reference);
+    dc_log(DC_LOG_INFO, "export    done    %s · %s · KL %.5f · same top-1 %.2f %% · perplexity %.3f (trained %.3f)",
+           path, bytes, parity.kl, 100 * parity.top1, parity.ppl_file, parity.ppl_reference);
 done:
     dc_free(path);
     return rc;

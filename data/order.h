@@ -17,15 +17,16 @@ extern "C" {
 
 typedef struct dc_loader_options {
     uint64_t seed;
-    int shuffle;             /* 0: file order */
-    int packing;             /* 0: one document a sequence */
-    int64_t max_length;      /* tokens of a packed sequence; no document is longer */
-    int64_t batch_size;      /* sequences a micro-batch */
-    int64_t window;          /* documents considered together for packing; 0: 1024 */
-    const double *weights;   /* [n_weights] by source: how many times an epoch shows its documents (0.5: half of them, the other half in
+    int shuffle;        /* 0: file order */
+    int packing;        /* 0: one document a sequence */
+    int64_t max_length; /* tokens of a packed sequence; no document is longer */
+    int64_t batch_size; /* sequences a micro-batch */
+    int64_t window;     /* documents considered together for packing; 0: 1024 */
+    const double *
+        weights; /* [n_weights] by source: how many times an epoch shows its documents (0.5: half of them, the other half in
                                 the next epoch); NULL, or a source beyond them: once */
     size_t n_weights;
-    int64_t ranks, rank;     /* micro-batch i of the global order goes to rank i % ranks */
+    int64_t ranks, rank; /* micro-batch i of the global order goes to rank i % ranks */
 } dc_loader_options;
 
 /* One micro-batch: documents one behind another. All arrays belong to the loader and are valid until the next call. */
@@ -38,7 +39,8 @@ typedef struct dc_packed {
     const int32_t *labels;     /* [M] that next token */
     const float *weight;       /* [M] the document's loss weight */
     const int64_t *docs;       /* [B] document numbers in the set */
-    const int32_t *cu_rows;    /* [B + 1] document b owns rows cu_rows[b] .. cu_rows[b+1] of M: the keys of stored targets */
+    const int32_t
+        *cu_rows; /* [B + 1] document b owns rows cu_rows[b] .. cu_rows[b+1] of M: the keys of stored targets */
 } dc_packed;
 
 /* Where a loader stands. */

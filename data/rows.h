@@ -60,9 +60,9 @@ typedef struct dc_rows_options {
     int completion_only_loss; /* prompt_completion: only the completion */
     int train_on_eot;         /* the token that ends an assistant's turn, a completion or a text is a target */
     int add_special; /* text, and prompts that are texts: BOS as the tokenizer's post-processor says, and EOS at the end */
-    const char *system; /* put before conversations that have no system message; NULL: none */
-    const char *text_field;   /* the key of a text row's text; NULL: "text" */
-    int64_t max_length; /* tokens; 0: no bound */
+    const char *system;     /* put before conversations that have no system message; NULL: none */
+    const char *text_field; /* the key of a text row's text; NULL: "text" */
+    int64_t max_length;     /* tokens; 0: no bound */
     dc_truncation truncation;
     int64_t now; /* seconds, for templates that print the date */
 } dc_rows_options;

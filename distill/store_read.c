@@ -66,7 +66,8 @@ static int open_parts(dc_store *s, const dc_store_info *expect, dc_error *err)
         if (rc != DC_OK) return rc;
         if (i == 0) s->info = p->f.info;
         if (i == 0 && expect)
-            rc = dc_store_same(&s->info, expect, 0, dc_h5_path(p->f.h5), "decant teach --restart captures this run's", err);
+            rc = dc_store_same(&s->info, expect, 0, dc_h5_path(p->f.h5), "decant teach --restart captures this run's",
+                               err);
         if (rc == DC_OK)
             rc = dc_store_same(&p->f.info, &s->info, 1, dc_h5_path(p->f.h5), "it is not of the store's other files",
                                err);

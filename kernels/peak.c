@@ -12,7 +12,14 @@
 #include <immintrin.h>
 #endif
 
-enum { MAX_THREADS = 1024, SUMS = 16, ROUNDS = 1 << 14, READ_BYTES = 512 << 20, PIECE = 2 << 20, MAX_SHARES = READ_BYTES / PIECE };
+enum {
+    MAX_THREADS = 1024,
+    SUMS = 16,
+    ROUNDS = 1 << 14,
+    READ_BYTES = 512 << 20,
+    PIECE = 2 << 20,
+    MAX_SHARES = READ_BYTES / PIECE
+};
 
 /* Enough independent sums to hide the latency of a multiply-add. They begin with different values, or the compiler would compute one for all;
  * their total keeps it from dropping them. */
@@ -32,12 +39,16 @@ static float work_plain(int64_t rounds, float a, float b)
 __attribute__((target("avx2,fma"))) static float work_avx2(int64_t rounds, float a, float b)
 {
     const __m256 x = _mm256_set1_ps(a), y = _mm256_set1_ps(b);
-    __m256 s0 = y, s1 = s0 + y, s2 = s1 + y, s3 = s2 + y, s4 = s3 + y, s5 = s4 + y, s6 = s5 + y, s7 = s6 + y, s8 = s7 + y, s9 = s8 + y;
+    __m256 s0 = y, s1 = s0 + y, s2 = s1 + y, s3 = s2 + y, s4 = s3 + y, s5 = s4 + y, s6 = s5 + y, s7 = s6 + y,
+           s8 = s7 + y, s9 = s8 + y;
     __m256 s10 = s9 + y, s11 = s10 + y;
     for (int64_t i = 0; i < rounds; i++) {
-        s0 = _mm256_fmadd_ps(s0, x, y), s1 = _mm256_fmadd_ps(s1, x, y), s2 = _mm256_fmadd_ps(s2, x, y), s3 = _mm256_fmadd_ps(s3, x, y);
-        s4 = _mm256_fmadd_ps(s4, x, y), s5 = _mm256_fmadd_ps(s5, x, y), s6 = _mm256_fmadd_ps(s6, x, y), s7 = _mm256_fmadd_ps(s7, x, y);
-        s8 = _mm256_fmadd_ps(s8, x, y), s9 = _mm256_fmadd_ps(s9, x, y), s10 = _mm256_fmadd_ps(s10, x, y), s11 = _mm256_fmadd_ps(s11, x, y);
+        s0 = _mm256_fmadd_ps(s0, x, y), s1 = _mm256_fmadd_ps(s1, x, y), s2 = _mm256_fmadd_ps(s2, x, y),
+        s3 = _mm256_fmadd_ps(s3, x, y);
+        s4 = _mm256_fmadd_ps(s4, x, y), s5 = _mm256_fmadd_ps(s5, x, y), s6 = _mm256_fmadd_ps(s6, x, y),
+        s7 = _mm256_fmadd_ps(s7, x, y);
+        s8 = _mm256_fmadd_ps(s8, x, y), s9 = _mm256_fmadd_ps(s9, x, y), s10 = _mm256_fmadd_ps(s10, x, y),
+        s11 = _mm256_fmadd_ps(s11, x, y);
     }
     const __m256 t = _mm256_add_ps(_mm256_add_ps(_mm256_add_ps(s0, s1), _mm256_add_ps(s2, s3)),
                                    _mm256_add_ps(_mm256_add_ps(_mm256_add_ps(s4, s5), _mm256_add_ps(s6, s7)),
@@ -48,12 +59,16 @@ __attribute__((target("avx2,fma"))) static float work_avx2(int64_t rounds, float
 __attribute__((target("avx512f"))) static float work_avx512(int64_t rounds, float a, float b)
 {
     const __m512 x = _mm512_set1_ps(a), y = _mm512_set1_ps(b);
-    __m512 s0 = y, s1 = s0 + y, s2 = s1 + y, s3 = s2 + y, s4 = s3 + y, s5 = s4 + y, s6 = s5 + y, s7 = s6 + y, s8 = s7 + y, s9 = s8 + y;
+    __m512 s0 = y, s1 = s0 + y, s2 = s1 + y, s3 = s2 + y, s4 = s3 + y, s5 = s4 + y, s6 = s5 + y, s7 = s6 + y,
+           s8 = s7 + y, s9 = s8 + y;
     __m512 s10 = s9 + y, s11 = s10 + y;
     for (int64_t i = 0; i < rounds; i++) {
-        s0 = _mm512_fmadd_ps(s0, x, y), s1 = _mm512_fmadd_ps(s1, x, y), s2 = _mm512_fmadd_ps(s2, x, y), s3 = _mm512_fmadd_ps(s3, x, y);
-        s4 = _mm512_fmadd_ps(s4, x, y), s5 = _mm512_fmadd_ps(s5, x, y), s6 = _mm512_fmadd_ps(s6, x, y), s7 = _mm512_fmadd_ps(s7, x, y);
-        s8 = _mm512_fmadd_ps(s8, x, y), s9 = _mm512_fmadd_ps(s9, x, y), s10 = _mm512_fmadd_ps(s10, x, y), s11 = _mm512_fmadd_ps(s11, x, y);
+        s0 = _mm512_fmadd_ps(s0, x, y), s1 = _mm512_fmadd_ps(s1, x, y), s2 = _mm512_fmadd_ps(s2, x, y),
+        s3 = _mm512_fmadd_ps(s3, x, y);
+        s4 = _mm512_fmadd_ps(s4, x, y), s5 = _mm512_fmadd_ps(s5, x, y), s6 = _mm512_fmadd_ps(s6, x, y),
+        s7 = _mm512_fmadd_ps(s7, x, y);
+        s8 = _mm512_fmadd_ps(s8, x, y), s9 = _mm512_fmadd_ps(s9, x, y), s10 = _mm512_fmadd_ps(s10, x, y),
+        s11 = _mm512_fmadd_ps(s11, x, y);
     }
     const __m512 t = _mm512_add_ps(_mm512_add_ps(_mm512_add_ps(s0, s1), _mm512_add_ps(s2, s3)),
                                    _mm512_add_ps(_mm512_add_ps(_mm512_add_ps(s4, s5), _mm512_add_ps(s6, s7)),
@@ -90,7 +105,8 @@ static work_fn *widest(double *flops_a_round, const char **name)
     dc_cpu_allowed(&features, NULL);
 #if defined(__x86_64__)
     if (features & DC_CPU_AVX512F) return *flops_a_round = 12 * 16 * 2, *name = "AVX-512", work_avx512;
-    if ((features & DC_CPU_AVX2) && (features & DC_CPU_FMA)) return *flops_a_round = 12 * 8 * 2, *name = "AVX2", work_avx2;
+    if ((features & DC_CPU_AVX2) && (features & DC_CPU_FMA))
+        return *flops_a_round = 12 * 8 * 2, *name = "AVX2", work_avx2;
 #endif
     *flops_a_round = SUMS * 2, *name = "plain C";
     return work_plain;

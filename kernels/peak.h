@@ -7,7 +7,7 @@ extern "C" {
 #endif
 
 typedef struct dc_peak {
-    double flops;          /* fp32 multiply-adds on registers alone, all threads, operations a second (a multiply-add is two) */
+    double flops; /* fp32 multiply-adds on registers alone, all threads, operations a second (a multiply-add is two) */
     const char *registers; /* what they were: "AVX-512", "AVX2", "plain C" */
     double read_bytes;     /* bytes a second read from memory by all threads; 0: not measured */
 } dc_peak;

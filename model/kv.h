@@ -12,8 +12,9 @@ extern "C" {
 #endif
 
 typedef struct dc_kv_options {
-    int64_t max_seqs, max_tokens; /* sequences at once; tokens over all of them (always room for these, at times for a few more) */
-    int64_t page;                 /* tokens a page; 0: 32 */
+    int64_t max_seqs,
+        max_tokens; /* sequences at once; tokens over all of them (always room for these, at times for a few more) */
+    int64_t page;   /* tokens a page; 0: 32 */
 } dc_kv_options;
 
 int dc_kv_new(dc_kv **out, dc_model *m, const dc_kv_options *options, dc_error *err);
@@ -40,7 +41,8 @@ typedef struct dc_sampler {
     int64_t top_k;
     uint64_t seed, key;
 } dc_sampler;
-int32_t dc_sample(const dc_sampler *s, const float *logits, int64_t V, uint32_t index, void *scratch /* [V] of 8 bytes */);
+int32_t dc_sample(const dc_sampler *s, const float *logits, int64_t V, uint32_t index,
+                  void *scratch /* [V] of 8 bytes */);
 
 #ifdef __cplusplus
 }

@@ -34,21 +34,21 @@ typedef struct dc_batch {
     const int32_t *rows;       /* [M] rows of [0, T) whose hidden state is wanted, ascending */
     /* decoding: the B "documents" are the new tokens of these sequences of `kv`; NULL: none */
     dc_kv *kv;
-    const int32_t *seqs;       /* [B] */
+    const int32_t *seqs; /* [B] */
 } dc_batch;
 
 typedef struct dc_run {
-    int adapter;     /* which delta is active; -1: the base alone */
-    int training;    /* dropout on */
-    uint64_t seed;   /* of dropout */
-    uint32_t step;   /* micro-batch counter of dropout */
+    int adapter;   /* which delta is active; -1: the base alone */
+    int training;  /* dropout on */
+    uint64_t seed; /* of dropout */
+    uint32_t step; /* micro-batch counter of dropout */
 } dc_run;
 
 typedef struct dc_plan_options {
     int64_t max_tokens, max_docs, max_rows; /* bounds of T, B, M; max_rows 0: max_tokens */
-    int adapter;     /* the delta the plan must be able to train or run; -1: none */
-    int backward;    /* keep what a backward needs */
-    int checkpoint;  /* keep only each layer's input */
+    int adapter;                            /* the delta the plan must be able to train or run; -1: none */
+    int backward;                           /* keep what a backward needs */
+    int checkpoint;                         /* keep only each layer's input */
 } dc_plan_options;
 
 typedef struct dc_plan dc_plan;

@@ -34,7 +34,7 @@ typedef enum dc_step_op {
 #define DC_STEP_ENUM(name, text) DC_STEP_##name,
     DC_STEPS(DC_STEP_ENUM)
 #undef DC_STEP_ENUM
-    DC_STEP_OPS
+        DC_STEP_OPS
 } dc_step_op;
 
 const char *dc_step_name(dc_step_op op);
@@ -43,9 +43,9 @@ enum { DC_STEP_OUT = 3, DC_STEP_IN = 6 };
 
 typedef struct dc_step {
     dc_step_op op;
-    int layer;               /* -1: of no layer */
-    int again;               /* a forward step repeated in the backward */
-    int accumulate;          /* LINEAR_BWD, NORM_BWD: dx is added to */
+    int layer;      /* -1: of no layer */
+    int again;      /* a forward step repeated in the backward */
+    int accumulate; /* LINEAR_BWD, NORM_BWD: dx is added to */
     int out[DC_STEP_OUT], in[DC_STEP_IN];
     int64_t heads;           /* NORM, ROPE: parts of a row, each treated by itself */
     const dc_linear *linear; /* LINEAR */
@@ -55,11 +55,11 @@ typedef struct dc_step {
 typedef enum dc_symbol { DC_SYMBOL_T, DC_SYMBOL_M } dc_symbol;
 
 typedef enum dc_buffer_kind {
-    DC_BUFFER_VALUE,    /* of the forward */
-    DC_BUFFER_AGAIN,    /* a value made again in the backward */
+    DC_BUFFER_VALUE, /* of the forward */
+    DC_BUFFER_AGAIN, /* a value made again in the backward */
     DC_BUFFER_GRADIENT,
-    DC_BUFFER_SCRATCH,  /* lives within one step */
-    DC_BUFFER_TABLE     /* int32 of the batch: lives throughout */
+    DC_BUFFER_SCRATCH, /* lives within one step */
+    DC_BUFFER_TABLE    /* int32 of the batch: lives throughout */
 } dc_buffer_kind;
 
 /* [T or M, width] of 4-byte elements. */
@@ -69,9 +69,9 @@ typedef struct dc_buffer {
     dc_buffer_kind kind;
     dc_symbol rows;
     int64_t width;
-    int keep;         /* a value that the backward finds as the forward left it */
-    int wanted;       /* a value whose gradient is wanted */
-    int first, last;  /* steps of its life, both included */
+    int keep;             /* a value that the backward finds as the forward left it */
+    int wanted;           /* a value whose gradient is wanted */
+    int first, last;      /* steps of its life, both included */
     size_t bytes, offset; /* at the bound; a multiple of 64 */
 } dc_buffer;
 
@@ -89,17 +89,17 @@ struct dc_plan {
     dc_buffer *buffers;
     dc_step *steps;
     int n_buffers, buffer_room, n_steps, step_room;
-    int objective;             /* number of the OBJECTIVE step: forward before, backward behind it */
-    int ids, pos, rows;        /* tables */
-    int hidden, hidden_grad;   /* -1: none */
+    int objective;                  /* number of the OBJECTIVE step: forward before, backward behind it */
+    int ids, pos, rows;             /* tables */
+    int hidden, hidden_grad;        /* -1: none */
     size_t arena_bytes, live_bytes; /* of the arena; of the most that lives at once */
-    char *arena;               /* NULL in a forecast */
+    char *arena;                    /* NULL in a forecast */
 
-    int32_t *cu_seqlens;       /* [max_docs + 1] of the last batch, on the host */
-    int64_t T, B, M;           /* of the last batch */
+    int32_t *cu_seqlens; /* [max_docs + 1] of the last batch, on the host */
+    int64_t T, B, M;     /* of the last batch */
     dc_kv *kv;
     dc_run run;
-    int ran;                   /* a forward lies behind, its buffers are there */
+    int ran; /* a forward lies behind, its buffers are there */
 
     int profile;
     dc_step_time times[DC_STEP_OPS];
