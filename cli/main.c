@@ -1,6 +1,8 @@
 /* cli/main.c -- the program: finds the command, runs it, tells how it ended. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/command.h"
 #include "core/log.h"
@@ -68,8 +70,17 @@ static int run_command(const dc_command *command, int argc, const char *const *a
     return end(rc, &err);
 }
 
+/* OpenMP's threads wait by spinning for milliseconds, which on a machine with other work makes small steps ten times slower, and its
+ * runtime reads how long from the environment before main. So the program starts itself again with a short spin, unless told. */
+static void choose_wait(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (setenv("GOMP_SPINCOUNT", "10000", 1) == 0) execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
+    choose_wait(argv);
     dc_stop_install();
     dc_log_set_level(DC_LOG_INFO);
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) return say_overview();

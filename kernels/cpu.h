@@ -10,11 +10,13 @@
 extern "C" {
 #endif
 
+/* clang-format off */
 #define DC_CPU_FEATURES(X) \
     X(AVX2, "avx2") \
     X(FMA, "fma") X(F16C, "f16c") X(AVX512F, "avx512f") X(AVX512BW, "avx512bw") X(AVX512VL, "avx512vl") \
         X(AVX512DQ, "avx512dq") X(AVX512_BF16, "avx512bf16") X(AVX512_VNNI, "avx512vnni") X(AVX_VNNI, "avxvnni") \
             X(AMX_TILE, "amxtile") X(AMX_BF16, "amxbf16") X(AMX_INT8, "amxint8")
+/* clang-format on */
 
 enum dc_cpu_bit {
 #define DC_CPU_BIT(name, text) DC_CPU_BIT_##name,

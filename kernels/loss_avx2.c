@@ -338,8 +338,9 @@ static void gradient_terms(const row *r, int64_t lo, int64_t n)
 #define CASE(n_) \
     case n_: gradient_block(r, lo, n, n_); break;
         CASE(0)
-        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13)
-            CASE(14) CASE(15)
+        CASE(1)
+        CASE(2)
+        CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15)
 #undef CASE
     }
 }

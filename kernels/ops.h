@@ -193,11 +193,15 @@ typedef void dc_dequant_fn(dc_dev *dev, float *out /* [n, C] */, dc_cview w /* [
                            int64_t n, int64_t C);
 
 /* The list. Everything that must exist once per op is made from it: table, reference table, test registry. */
+/* clang-format off */
 #define DC_OPS(X) \
     X(gemm) \
-    X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope) X(attn_fwd) X(attn_bwd) X(attn_decode) X(glu_fwd) X(glu_bwd) X(embed_fwd) \
-        X(embed_bwd) X(loss) X(adamw) X(sumsq) X(add) X(axpy) X(fill) X(dropout) X(gather) X(scatter_add) X(colsum) \
-            X(nonfinite) X(dequant)
+    X(rmsnorm_fwd) \
+    X(rmsnorm_bwd) \
+    X(rope) \
+    X(attn_fwd) X(attn_bwd) X(attn_decode) X(glu_fwd) X(glu_bwd) X(embed_fwd) X(embed_bwd) X(loss) X(adamw) X(sumsq) \
+        X(add) X(axpy) X(fill) X(dropout) X(gather) X(scatter_add) X(colsum) X(nonfinite) X(dequant)
+/* clang-format on */
 
 typedef struct dc_ops {
 #define DC_OPS_FIELD(name) dc_##name##_fn *name;
