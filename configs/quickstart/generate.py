@@ -150,7 +150,7 @@ CLOSINGS = ["Thanks!", "Thank you.", "Kind regards, Ada", "Best, Tomek", "Regard
 
 
 WRONG_SHARE = 0.15  # of the teams in train.jsonl
-AMBIGUOUS_SHARE = 0.35  # of all tickets
+AMBIGUOUS_SHARE = 0.4  # of all tickets
 
 
 class Random:
@@ -270,7 +270,7 @@ def make(seed, n, evaluation, wrong, ambiguous_share, seen):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
-    parser.add_argument("--rows", type=int, nargs=3, default=[4000, 320, 400], metavar=("TEACHER", "TRAIN", "EVAL"))
+    parser.add_argument("--rows", type=int, nargs=3, default=[6000, 240, 400], metavar=("TEACHER", "TRAIN", "EVAL"))
     parser.add_argument("--wrong", type=float, default=WRONG_SHARE, help="share of wrong teams in train.jsonl")
     parser.add_argument("--ambiguous", type=float, default=AMBIGUOUS_SHARE, help="share of tickets that belong to two teams")
     parser.add_argument("--seed", type=int, default=0)
