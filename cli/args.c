@@ -5,7 +5,8 @@
 #include "cli/command.h"
 #include "core/arena.h"
 
-static const dc_flag everybody[] = {{"--json", NULL, "machine-readable result on stdout"}, {"--help", NULL, "this text"}, {NULL, NULL, NULL}};
+static const dc_flag everybody[] = {
+    {"--json", NULL, "machine-readable result on stdout"}, {"--help", NULL, "this text"}, {NULL, NULL, NULL}};
 
 static size_t n_flags(const dc_command *c)
 {
@@ -61,14 +62,12 @@ static int take_word(dc_cli *cli, const char *word, dc_error *err)
 {
     const dc_command *c = cli->command;
     const int recipe = c->takes == DC_TAKES_RECIPE || c->takes == DC_TAKES_RECIPE_MAYBE;
-    if (recipe && is_override(word))
-        cli->overrides[cli->n_overrides++] = word;
-    else if (recipe && !cli->recipe)
-        cli->recipe = word;
-    else if (c->takes == DC_TAKES_WORDS)
-        cli->words[cli->n_words++] = word;
+    if (recipe && is_override(word)) cli->overrides[cli->n_overrides++] = word;
+    else if (recipe && !cli->recipe) cli->recipe = word;
+    else if (c->takes == DC_TAKES_WORDS) cli->words[cli->n_words++] = word;
     else
-        return dc_fail(err, DC_EUSAGE, "decant %s: '%s' is one word too many; decant %s --help tells what it takes", c->name, word, c->name);
+        return dc_fail(err, DC_EUSAGE, "decant %s: '%s' is one word too many; decant %s --help tells what it takes",
+                       c->name, word, c->name);
     return DC_OK;
 }
 
@@ -80,14 +79,12 @@ int dc_cli_parse(dc_cli *cli, const dc_command *command, int argc, const char *c
     cli->values = dc_calloc(n_flags(command) + 1, sizeof *cli->values);
     cli->words = dc_calloc(room, sizeof *cli->words);
     cli->overrides = dc_calloc(room, sizeof *cli->overrides);
-    if (!cli->values || !cli->words || !cli->overrides) return dc_fail_memory(err, room * sizeof *cli->words, "the command line");
+    if (!cli->values || !cli->words || !cli->overrides)
+        return dc_fail_memory(err, room * sizeof *cli->words, "the command line");
     for (int i = 0; rc == DC_OK && i < argc; i++) {
-        if (!flags_end && !strcmp(argv[i], "--"))
-            flags_end = 1;
-        else if (!flags_end && argv[i][0] == '-' && argv[i][1])
-            rc = take_flag(cli, argc, argv, &i, err);
-        else
-            rc = take_word(cli, argv[i], err);
+        if (!flags_end && !strcmp(argv[i], "--")) flags_end = 1;
+        else if (!flags_end && argv[i][0] == '-' && argv[i][1]) rc = take_flag(cli, argc, argv, &i, err);
+        else rc = take_word(cli, argv[i], err);
     }
     if (rc == DC_OK && command->takes == DC_TAKES_RECIPE && !cli->recipe && !cli->help)
         rc = dc_fail(err, DC_EUSAGE, "decant %s needs a recipe: decant %s RECIPE.yaml", command->name, command->name);
@@ -110,7 +107,8 @@ const char *dc_cli_get(const dc_cli *cli, const char *flag)
     return NULL;
 }
 
-int dc_cli_real(double *out, const dc_cli *cli, const char *flag, double fallback, double low, double high, dc_error *err)
+int dc_cli_real(double *out, const dc_cli *cli, const char *flag, double fallback, double low, double high,
+                dc_error *err)
 {
     const char *text = dc_cli_get(cli, flag);
     char *end;
@@ -118,11 +116,13 @@ int dc_cli_real(double *out, const dc_cli *cli, const char *flag, double fallbac
     if (!text) return DC_OK;
     *out = strtod(text, &end);
     if (end == text || *end || !(*out >= low && *out <= high))
-        return dc_fail(err, DC_EUSAGE, "decant %s: %s must be a number from %g to %g, not '%s'", cli->command->name, flag, low, high, text);
+        return dc_fail(err, DC_EUSAGE, "decant %s: %s must be a number from %g to %g, not '%s'", cli->command->name,
+                       flag, low, high, text);
     return DC_OK;
 }
 
-int dc_cli_int(long long *out, const dc_cli *cli, const char *flag, long long fallback, long long low, long long high, dc_error *err)
+int dc_cli_int(long long *out, const dc_cli *cli, const char *flag, long long fallback, long long low, long long high,
+               dc_error *err)
 {
     const char *text = dc_cli_get(cli, flag);
     char *end;
@@ -130,8 +130,8 @@ int dc_cli_int(long long *out, const dc_cli *cli, const char *flag, long long fa
     if (!text) return DC_OK;
     *out = strtoll(text, &end, 10);
     if (end == text || *end || *out < low || *out > high)
-        return dc_fail(err, DC_EUSAGE, "decant %s: %s must be a whole number from %lld to %lld, not '%s'", cli->command->name, flag, low, high,
-                       text);
+        return dc_fail(err, DC_EUSAGE, "decant %s: %s must be a whole number from %lld to %lld, not '%s'",
+                       cli->command->name, flag, low, high, text);
     return DC_OK;
 }
 
@@ -139,5 +139,6 @@ int dc_cli_need(const char **out, const dc_cli *cli, const char *flag, dc_error 
 {
     *out = dc_cli_get(cli, flag);
     if (*out) return DC_OK;
-    return dc_fail(err, DC_EUSAGE, "decant %s needs %s; see decant %s --help", cli->command->name, flag, cli->command->name);
+    return dc_fail(err, DC_EUSAGE, "decant %s needs %s; see decant %s --help", cli->command->name, flag,
+                   cli->command->name);
 }

@@ -90,7 +90,8 @@ static int options_of(dc_generate_options *o, const dc_cli *cli, dc_error *err)
     DC_TRY(dc_cli_int(&top_k, cli, "--top-k", 0, 0, 1 << 30, err));
     DC_TRY(dc_cli_int(&max_new, cli, "--max-new-tokens", 256, 1, 1 << 30, err));
     DC_TRY(dc_cli_int(&seed, cli, "--seed", 0, 0, INT64_MAX, err));
-    o->temperature = (float)temperature, o->top_p = (float)top_p, o->top_k = top_k, o->max_new_tokens = max_new, o->seed = (uint64_t)seed;
+    o->temperature = (float)temperature, o->top_p = (float)top_p, o->top_k = top_k, o->max_new_tokens = max_new,
+    o->seed = (uint64_t)seed;
 done:
     return rc;
 }
@@ -102,9 +103,9 @@ static int print_json(const stream *s, const dc_ids *prompt, dc_scorer *scorer, 
     json_t *ids = json_array();
     dc_scorer_rates(scorer, &prefilled, &prefill_seconds, &decoded, &decode_seconds);
     for (size_t i = 0; i < s->ids.n; i++) json_array_append_new(ids, json_integer(s->ids.data[i]));
-    return dc_print_json(json_pack("{s:o, s:o, s:I, s:f, s:f}", "text", json_stringn(dc_str_text(&s->text), s->text.n), "ids", ids,
-                                   "prompt_tokens", (json_int_t)prompt->n, "prefill_seconds", prefill_seconds, "decode_seconds",
-                                   decode_seconds),
+    return dc_print_json(json_pack("{s:o, s:o, s:I, s:f, s:f}", "text", json_stringn(dc_str_text(&s->text), s->text.n),
+                                   "ids", ids, "prompt_tokens", (json_int_t)prompt->n, "prefill_seconds",
+                                   prefill_seconds, "decode_seconds", decode_seconds),
                          err);
 }
 
@@ -123,10 +124,8 @@ static int run(dc_cli *cli, dc_error *err)
     DC_TRY(dc_cli_need(&given, cli, "--prompt", err));
     DC_TRY(dc_opened_model(&o, cli, 1, err));
     s.t = o.tokenizer;
-    if (chat)
-        DC_TRY(chat_prompt(&text, o.tokenizer, given, dc_cli_get(cli, "--system"), err));
-    else
-        dc_str_puts(&text, given);
+    if (chat) DC_TRY(chat_prompt(&text, o.tokenizer, given, dc_cli_get(cli, "--system"), err));
+    else dc_str_puts(&text, given);
     DC_TRY(dc_encode(o.tokenizer, &prompt, dc_str_text(&text), text.n, chat ? 0 : DC_TOK_SPECIAL, err));
     DC_TRY(dc_scorer_new(&scorer, o.model, o.tokenizer, o.adapter, 0, err));
     DC_TRY(dc_score_generate(scorer, &prompt, 1, &options, on_done, on_token, &s, err));
@@ -153,8 +152,12 @@ static const dc_flag flags[] = {{"--model", "M", "an HF directory or a .gguf"},
                                 {"--seed", "N", "of the draws (0)"},
                                 {NULL, NULL, NULL}};
 
-const dc_command dc_cmd_generate = {.name = "generate", .group = "look", .summary = "text from a model, with its KV cache", .takes = DC_TAKES_NONE,
-                                    .flags = flags,
-                                    .examples = "  decant generate --model model.gguf --prompt \"Once upon\"\n"
-                                                "  decant generate --chat --model model.gguf --prompt \"Hello\" --temperature 0.7\n",
-                                    .run = run};
+const dc_command dc_cmd_generate = {
+    .name = "generate",
+    .group = "look",
+    .summary = "text from a model, with its KV cache",
+    .takes = DC_TAKES_NONE,
+    .flags = flags,
+    .examples = "  decant generate --model model.gguf --prompt \"Once upon\"\n"
+                "  decant generate --chat --model model.gguf --prompt \"Hello\" --temperature 0.7\n",
+    .run = run};

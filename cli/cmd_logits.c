@@ -15,7 +15,8 @@ static int write_npy(const char *path, const float *x, int64_t T, int64_t V, dc_
     char dict[192], head[256];
     int rc = DC_OK;
     dc_writer w;
-    const int n = snprintf(dict, sizeof dict, "{'descr': '<f4', 'fortran_order': False, 'shape': (%" PRId64 ", %" PRId64 "), }", T, V);
+    const int n = snprintf(dict, sizeof dict,
+                           "{'descr': '<f4', 'fortran_order': False, 'shape': (%" PRId64 ", %" PRId64 "), }", T, V);
     const size_t total = (10 + (size_t)n + 1 + 63) / 64 * 64, body = total - 10;
     memcpy(head, "\x93NUMPY\x01\x00", 8);
     head[8] = (char)(body & 255), head[9] = (char)(body >> 8);
@@ -67,6 +68,10 @@ static const dc_flag flags[] = {{"--model", "M", "an HF directory or a .gguf"},
                                 {"--out", "F.npy", "float32 [T, V]"},
                                 {NULL, NULL, NULL}};
 
-const dc_command dc_cmd_logits = {.name = "logits", .group = "look", .summary = "all logits of one sequence, as a NumPy file", .takes = DC_TAKES_NONE,
-                                  .flags = flags, .examples = "  decant logits --model model.gguf --ids ids.json --out logits.npy\n",
+const dc_command dc_cmd_logits = {.name = "logits",
+                                  .group = "look",
+                                  .summary = "all logits of one sequence, as a NumPy file",
+                                  .takes = DC_TAKES_NONE,
+                                  .flags = flags,
+                                  .examples = "  decant logits --model model.gguf --ids ids.json --out logits.npy\n",
                                   .run = run};

@@ -22,7 +22,8 @@ static void put_ids(dc_str *out, const dc_ids *ids)
 static int print(dc_str *out, dc_error *err)
 {
     if (out->failed) return dc_fail_memory(err, out->n, "the result");
-    if (fwrite(dc_str_text(out), 1, out->n, stdout) != out->n) return dc_fail_errno(err, "write", "the standard output");
+    if (fwrite(dc_str_text(out), 1, out->n, stdout) != out->n)
+        return dc_fail_errno(err, "write", "the standard output");
     dc_str_clear(out);
     return DC_OK;
 }
@@ -102,10 +103,8 @@ static int run_tokenize(dc_cli *cli, dc_error *err)
     if (lines) {
         DC_TRY(each_line(lines, tokenize_line, &j, err));
     } else {
-        if (file)
-            DC_TRY(dc_file_read(&text, file, MAX_TEXT, err));
-        else
-            dc_str_puts(&text, cli->words[0]);
+        if (file) DC_TRY(dc_file_read(&text, file, MAX_TEXT, err));
+        else dc_str_puts(&text, cli->words[0]);
         DC_TRY(tokenize_text(t, dc_str_text(&text), text.n, j.flags, cli->json, err));
     }
 done:
@@ -163,10 +162,8 @@ static int run_detokenize(dc_cli *cli, dc_error *err)
     }
     DC_TRY(dc_read_ids(&ids, file, err));
     DC_TRY(decode(t, &ids, &text, err));
-    if (cli->json)
-        DC_TRY(dc_print_json(json_pack("{s:o}", "text", json_stringn(dc_str_text(&text), text.n)), err));
-    else
-        DC_TRY(print(&text, err));
+    if (cli->json) DC_TRY(dc_print_json(json_pack("{s:o}", "text", json_stringn(dc_str_text(&text), text.n)), err));
+    else DC_TRY(print(&text, err));
 done:
     dc_ids_release(&ids);
     dc_str_release(&text);
@@ -182,8 +179,14 @@ static const dc_flag tokenize_flags[] = {
     {NULL, NULL, NULL}};
 
 const dc_command dc_cmd_tokenize = {
-    .name = "tokenize", .group = "look", .summary = "text to token ids", .takes = DC_TAKES_WORDS, .words = "[TEXT]", .flags = tokenize_flags,
-    .examples = "  decant tokenize --model model.gguf \"Hello world\"\n  decant tokenize --model DIR --lines texts.jsonl\n",
+    .name = "tokenize",
+    .group = "look",
+    .summary = "text to token ids",
+    .takes = DC_TAKES_WORDS,
+    .words = "[TEXT]",
+    .flags = tokenize_flags,
+    .examples =
+        "  decant tokenize --model model.gguf \"Hello world\"\n  decant tokenize --model DIR --lines texts.jsonl\n",
     .run = run_tokenize};
 
 static const dc_flag detokenize_flags[] = {
@@ -192,6 +195,10 @@ static const dc_flag detokenize_flags[] = {
     {"--lines", "F", "a list of ids a line in, a JSON string a line out"},
     {NULL, NULL, NULL}};
 
-const dc_command dc_cmd_detokenize = {
-    .name = "detokenize", .group = "look", .summary = "token ids to text", .takes = DC_TAKES_NONE, .flags = detokenize_flags,
-    .examples = "  decant detokenize --model model.gguf --ids ids.json\n", .run = run_detokenize};
+const dc_command dc_cmd_detokenize = {.name = "detokenize",
+                                      .group = "look",
+                                      .summary = "token ids to text",
+                                      .takes = DC_TAKES_NONE,
+                                      .flags = detokenize_flags,
+                                      .examples = "  decant detokenize --model model.gguf --ids ids.json\n",
+                                      .run = run_detokenize};

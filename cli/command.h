@@ -26,8 +26,8 @@ typedef struct dc_cli dc_cli;
 
 typedef struct dc_command {
     const char *name;
-    const char *group;    /* one of help.c's */
-    const char *summary;  /* one line */
+    const char *group;   /* one of help.c's */
+    const char *summary; /* one line */
     dc_takes takes;
     const char *words;    /* usage text of the words it takes: "FILE", or NULL */
     const dc_flag *flags; /* ended by a NULL name; --json and --help are everybody's */
@@ -43,12 +43,12 @@ const dc_command *dc_command_find(const char *name);
 /* What was typed, parsed against a command. */
 struct dc_cli {
     const dc_command *command;
-    const char *recipe;           /* NULL: none given */
-    const char **overrides;       /* "section.key=value" */
+    const char *recipe;     /* NULL: none given */
+    const char **overrides; /* "section.key=value" */
     size_t n_overrides;
     const char **words;
     size_t n_words;
-    const char **values;          /* by flag: NULL when not given, "" for a switch */
+    const char **values; /* by flag: NULL when not given, "" for a switch */
     int json, help;
 };
 
@@ -58,8 +58,10 @@ void dc_cli_release(dc_cli *cli);
 /* The value of a flag of the command; NULL when not given. Asking for one that the command has not is our bug. */
 const char *dc_cli_get(const dc_cli *cli, const char *flag);
 /* The same as a number within [low, high]; `fallback` when not given. */
-int dc_cli_int(long long *out, const dc_cli *cli, const char *flag, long long fallback, long long low, long long high, dc_error *err);
-int dc_cli_real(double *out, const dc_cli *cli, const char *flag, double fallback, double low, double high, dc_error *err);
+int dc_cli_int(long long *out, const dc_cli *cli, const char *flag, long long fallback, long long low, long long high,
+               dc_error *err);
+int dc_cli_real(double *out, const dc_cli *cli, const char *flag, double fallback, double low, double high,
+                dc_error *err);
 /* DC_EUSAGE when it was not given. */
 int dc_cli_need(const char **out, const dc_cli *cli, const char *flag, dc_error *err);
 
@@ -67,6 +69,8 @@ int dc_cli_need(const char **out, const dc_cli *cli, const char *flag, dc_error 
 void dc_help_overview(dc_str *out);
 void dc_help_command(dc_str *out, const dc_command *command);
 void dc_help_markdown(dc_str *out); /* docs/commands.md */
+/* What a shell may complete, one a line: the commands (NULL), or a command's flags and, where it takes a recipe, "section.key=". */
+void dc_help_complete(dc_str *out, const dc_command *command);
 
 #ifdef __cplusplus
 }

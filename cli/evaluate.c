@@ -25,11 +25,14 @@ typedef struct work {
 static int render(work *w, dc_str *text, json_t *messages, dc_error *err)
 {
     const char *source = dc_tokenizer_chat_template(w->t);
-    if (!source) return dc_fail(err, DC_EMISMATCH, "%s: a prompt is a list of messages, and the model has no chat template", w->task->path);
+    if (!source)
+        return dc_fail(err, DC_EMISMATCH, "%s: a prompt is a list of messages, and the model has no chat template",
+                       w->task->path);
     int rc = w->chat ? DC_OK : dc_template_new(&w->chat, source, "chat_template", err);
     if (rc != DC_OK) return rc;
     json_t *variables = json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", 1);
-    rc = variables ? dc_template_render(w->chat, text, NULL, variables, 0, err) : dc_fail_memory(err, 0, "a conversation");
+    rc = variables ? dc_template_render(w->chat, text, NULL, variables, 0, err)
+                   : dc_fail_memory(err, 0, "a conversation");
     json_decref(variables);
     return rc;
 }
@@ -37,23 +40,27 @@ static int render(work *w, dc_str *text, json_t *messages, dc_error *err)
 static int take_row(work *w, const dc_record *record, dc_error *err)
 {
     dc_str text = {0};
-    json_t *prompt = json_object_get(record->value, w->task->prompt_field), *answer = json_object_get(record->value, w->task->answer_field);
+    json_t *prompt = json_object_get(record->value, w->task->prompt_field),
+           *answer = json_object_get(record->value, w->task->answer_field);
     if (!prompt || !answer)
-        return dc_fail(err, DC_EFORMAT, "%s: the row has no '%s'", record->place, prompt ? w->task->answer_field : w->task->prompt_field);
-    if (dc_grow(&w->prompts, w->n, &w->room_prompts, sizeof *w->prompts) || dc_grow(&w->answers, w->n, &w->room_answers, sizeof *w->answers))
+        return dc_fail(err, DC_EFORMAT, "%s: the row has no '%s'", record->place,
+                       prompt ? w->task->answer_field : w->task->prompt_field);
+    if (dc_grow(&w->prompts, w->n, &w->room_prompts, sizeof *w->prompts) ||
+        dc_grow(&w->answers, w->n, &w->room_answers, sizeof *w->answers))
         return dc_fail_memory(err, 0, "prompts");
     int rc = DC_OK;
     const int chat = json_is_array(prompt);
-    if (chat)
-        rc = render(w, &text, prompt, err);
-    else if (json_is_string(prompt))
-        dc_str_append(&text, json_string_value(prompt), json_string_length(prompt));
+    if (chat) rc = render(w, &text, prompt, err);
+    else if (json_is_string(prompt)) dc_str_append(&text, json_string_value(prompt), json_string_length(prompt));
     else
-        rc = dc_fail(err, DC_EFORMAT, "%s: '%s' must be a text or a list of messages", record->place, w->task->prompt_field);
+        rc = dc_fail(err, DC_EFORMAT, "%s: '%s' must be a text or a list of messages", record->place,
+                     w->task->prompt_field);
     dc_ids ids = {0};
     if (rc == DC_OK) rc = dc_encode(w->t, &ids, dc_str_text(&text), text.n, chat ? 0 : DC_TOK_SPECIAL, err);
     dc_str_release(&text);
-    char *meant = rc != DC_OK ? NULL : json_is_string(answer) ? dc_strdup(json_string_value(answer)) : json_dumps(answer, JSON_COMPACT);
+    char *meant = rc != DC_OK              ? NULL
+                  : json_is_string(answer) ? dc_strdup(json_string_value(answer))
+                                           : json_dumps(answer, JSON_COMPACT);
     if (rc == DC_OK && meant && !json_is_string(answer)) { /* jansson's memory becomes ours */
         char *copy = dc_strdup(meant);
         free(meant);
@@ -97,7 +104,8 @@ static int equal_fields(const dc_task *task, const json_t *said, const json_t *m
     json_t *value;
     for (size_t i = 0; i < task->n_fields; i++)
         if (!json_equal(json_object_get(said, task->fields[i]), json_object_get(meant, task->fields[i]))) return 0;
-    if (!task->n_fields) json_object_foreach((json_t *)meant, key, value) if (!json_equal(json_object_get(said, key), value)) return 0;
+    if (!task->n_fields)
+        json_object_foreach((json_t *)meant, key, value) if (!json_equal(json_object_get(said, key), value)) return 0;
     return 1;
 }
 
@@ -137,7 +145,8 @@ static int done_one(void *context, size_t i, const int32_t *ids, size_t n_ids, i
     return rc;
 }
 
-int dc_evaluate_task(dc_task_result *out, const dc_task *task, dc_model *m, int adapter, const dc_tokenizer *t, dc_error *err)
+int dc_evaluate_task(dc_task_result *out, const dc_task *task, dc_model *m, int adapter, const dc_tokenizer *t,
+                     dc_error *err)
 {
     int rc = DC_OK;
     work w = {.task = task, .t = t, .out = out};

@@ -8,15 +8,19 @@ static const char *const groups[] = {"run everything", "make data", "teach and t
 
 void dc_help_overview(dc_str *out)
 {
-    dc_str_puts(out, "decant pours a large language model into a small one: text -> teacher's logits -> LoRA student -> GGUF.\n\n"
-                     "usage: decant COMMAND [RECIPE.yaml] [section.key=value ...] [--flags]\n");
+    dc_str_puts(
+        out,
+        "decant pours a large language model into a small one: text -> teacher's logits -> LoRA student -> GGUF.\n\n"
+        "usage: decant COMMAND [RECIPE.yaml] [section.key=value ...] [--flags]\n");
     for (size_t g = 0; groups[g]; g++) {
         dc_str_putf(out, "\n%s\n", groups[g]);
         for (size_t i = 0; dc_commands[i]; i++)
-            if (!strcmp(dc_commands[i]->group, groups[g])) dc_str_putf(out, "  %-11s %s\n", dc_commands[i]->name, dc_commands[i]->summary);
+            if (!strcmp(dc_commands[i]->group, groups[g]))
+                dc_str_putf(out, "  %-11s %s\n", dc_commands[i]->name, dc_commands[i]->summary);
     }
-    dc_str_puts(out, "\ndecant COMMAND --help tells all of a command; decant help recipe KEY explains a key of the recipe.\n"
-                     "Begin with: decant run configs/quickstart.yaml\n");
+    dc_str_puts(out,
+                "\ndecant COMMAND --help tells all of a command; decant help recipe KEY explains a key of the recipe.\n"
+                "Begin with: decant run configs/quickstart.yaml\n");
 }
 
 static void put_usage(dc_str *out, const dc_command *c)
@@ -46,8 +50,8 @@ static void put_sections(dc_str *out, const dc_command *c)
         for (const dc_key *k = dc_schema(); k->path; k++) {
             const int in = !strncmp(k->path, at, n) && (k->path[n] == '.' || k->path[n] == '[' || !k->path[n]);
             if (in)
-                dc_str_putf(out, "  %-38s %s%s%s%s\n", k->path, k->help, k->fallback ? " (" : "", k->fallback ? k->fallback : "",
-                            k->fallback ? ")" : "");
+                dc_str_putf(out, "  %-38s %s%s%s%s\n", k->path, k->help, k->fallback ? " (" : "",
+                            k->fallback ? k->fallback : "", k->fallback ? ")" : "");
         }
         at += n + (at[n] == ' ');
     }
@@ -62,12 +66,14 @@ void dc_help_command(dc_str *out, const dc_command *c)
     put_flag(out, &(dc_flag){"--help", NULL, "this text"});
     if (c->sections) put_sections(out, c);
     if (c->examples) dc_str_putf(out, "\nexamples\n%s", c->examples);
-    dc_str_puts(out, "\nexit codes: 0 done, 1 failed, 2 usage or recipe error, 75 stopped by a signal, with a checkpoint: run it again\n");
+    dc_str_puts(out, "\nexit codes: 0 done, 1 failed, 2 usage or recipe error, 75 stopped by a signal, with a "
+                     "checkpoint: run it again\n");
 }
 
 void dc_help_markdown(dc_str *out)
 {
-    dc_str_puts(out, "# Commands\n\nMade by `decant help --markdown commands` from the program's own table; a test fails when it drifts.\n\n```\n");
+    dc_str_puts(out, "# Commands\n\nMade by `decant help --markdown commands` from the program's own table; a test "
+                     "fails when it drifts.\n\n```\n");
     dc_help_overview(out);
     dc_str_puts(out, "```\n");
     for (size_t i = 0; dc_commands[i]; i++) {

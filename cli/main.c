@@ -1,6 +1,8 @@
 /* cli/main.c -- the program: finds the command, runs it, tells how it ended. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cli/command.h"
 #include "core/log.h"
@@ -16,13 +18,26 @@ static int exit_code(int rc)
     }
 }
 
-static int say(void (*text)(dc_str *))
+/* The last thing a command does: a full disk behind the standard output must not look like success. */
+static int flush_output(dc_error *err)
 {
+    return fflush(stdout) || ferror(stdout) ? dc_fail_errno(err, "write", "the standard output") : DC_OK;
+}
+
+static int end(int rc, const dc_error *err)
+{
+    if (rc != DC_OK) fprintf(stderr, "%s\n", err->message);
+    return exit_code(rc);
+}
+
+static int say_overview(void)
+{
+    dc_error err = {0};
     dc_str out = {0};
-    text(&out);
+    dc_help_overview(&out);
     fputs(dc_str_text(&out), stdout);
     dc_str_release(&out);
-    return 0;
+    return end(flush_output(&err), &err);
 }
 
 static int unknown_command(const char *name)
@@ -32,8 +47,8 @@ static int unknown_command(const char *name)
     for (; dc_commands[n] && n < 63; n++) names[n] = dc_commands[n]->name;
     names[n] = NULL;
     const char *near = dc_nearest(name, names);
-    fprintf(stderr, "decant: there is no command '%s'%s%s%s; decant --help lists them\n", name, near ? "; did you mean '" : "", near ? near : "",
-            near ? "'?" : "");
+    fprintf(stderr, "decant: there is no command '%s'%s%s%s; decant --help lists them\n", name,
+            near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
     return 2;
 }
 
@@ -50,17 +65,25 @@ static int run_command(const dc_command *command, int argc, const char *const *a
     } else if (rc == DC_OK) {
         rc = command->run(&cli, &err);
     }
-    if (rc == DC_OK && fflush(stdout)) rc = dc_fail_errno(&err, "write", "the standard output");
-    if (rc != DC_OK) fprintf(stderr, "%s\n", err.message);
+    if (rc == DC_OK) rc = flush_output(&err);
     dc_cli_release(&cli);
-    return exit_code(rc);
+    return end(rc, &err);
+}
+
+/* OpenMP's threads wait by spinning for milliseconds, which on a machine with other work makes small steps ten times slower, and its
+ * runtime reads how long from the environment before main. So the program starts itself again with a short spin, unless told. */
+static void choose_wait(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
+    if (setenv("GOMP_SPINCOUNT", "10000", 1) == 0) execv("/proc/self/exe", argv);
 }
 
 int main(int argc, char **argv)
 {
+    choose_wait(argv);
     dc_stop_install();
     dc_log_set_level(DC_LOG_INFO);
-    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) return say(dc_help_overview);
+    if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h")) return say_overview();
     if (!strcmp(argv[1], "--version")) {
         puts("decant " DC_VERSION);
         return 0;

@@ -27,7 +27,8 @@ static int push_strings(texts *t, const json_t *value, dc_error *err)
     size_t i;
     int rc = DC_OK;
     if (json_is_string(value)) {
-        if (dc_grow(&t->stack, t->left, &t->room, sizeof *t->stack)) return dc_fail_memory(err, sizeof *t->stack, "texts");
+        if (dc_grow(&t->stack, t->left, &t->room, sizeof *t->stack))
+            return dc_fail_memory(err, sizeof *t->stack, "texts");
         t->stack[t->left++] = value;
     } else if (json_is_object(value)) {
         json_object_foreach((json_t *)value, key, item) if (rc == DC_OK) rc = push_strings(t, item, err);
@@ -90,8 +91,11 @@ int dc_make_tokenizer(const dc_session *s, dc_error *err)
     dc_tokenizer *made = NULL;
     texts t = {.r = s->recipe};
     const char *template = dc_recipe_str(s->recipe, "data.chat_template");
-    const dc_bpe_options o = {.vocab_size = dc_recipe_int(s->recipe, "tokenizer.train.vocab_size"), .specials = specials,
-                              .eos = "<|endoftext|>", .pad = "<|endoftext|>", .pre = dc_recipe_str(s->recipe, "tokenizer.train.pre"),
+    const dc_bpe_options o = {.vocab_size = dc_recipe_int(s->recipe, "tokenizer.train.vocab_size"),
+                              .specials = specials,
+                              .eos = "<|endoftext|>",
+                              .pad = "<|endoftext|>",
+                              .pre = dc_recipe_str(s->recipe, "tokenizer.train.pre"),
                               .chat_template = template && strpbrk(template, "{\n") ? template : NULL};
     char *dir = dc_session_path(s, "tokenizer", err), *staging = dc_session_path(s, "tokenizer.tmp", err);
     if (!dir || !staging) {
@@ -107,6 +111,7 @@ int dc_make_tokenizer(const dc_session *s, dc_error *err)
     DC_TRY(dc_dir_publish(staging, dir, err));
     dc_log(DC_LOG_INFO, "prepare   tokenizer of %lld entries → %s", (long long)dc_tokenizer_size(made), dir);
 done:
+    if (rc != DC_OK && staging) dc_remove_tree(staging, NULL);
     dc_reader_close(t.reader);
     dc_tokenizer_free(made);
     dc_free(t.stack);

@@ -20,7 +20,14 @@ int dc_opened_model(dc_opened *o, const dc_cli *cli, int with_tokenizer, dc_erro
         DC_TRY(dc_lora_open(&o->lora, o->model, 0, adapter, 0, err));
         o->adapter = 0;
     }
-    if (with_tokenizer) DC_TRY(dc_tokenizer_open(&o->tokenizer, path, err));
+    if (with_tokenizer) {
+        DC_TRY(dc_tokenizer_open(&o->tokenizer, path, err));
+        if (dc_tokenizer_size(o->tokenizer) > o->model->config.V)
+            rc = dc_fail(err, DC_EMISMATCH,
+                         "%s: its tokenizer has %lld entries, the model only %lld rows of embedding: they do not "
+                         "belong together",
+                         path, (long long)dc_tokenizer_size(o->tokenizer), (long long)o->model->config.V);
+    }
 done:
     if (rc != DC_OK) dc_opened_release(o);
     return rc;
@@ -41,13 +48,13 @@ int dc_read_ids(dc_ids *out, const char *path, dc_error *err)
     int rc = dc_json_load(&json, path, err);
     if (rc != DC_OK) return rc;
     const json_t *list = json_is_object(json) ? json_object_get(json, "ids") : json;
-    if (!json_is_array(list) || !json_array_size(list)) rc = dc_fail(err, DC_EFORMAT, "%s: a list of token ids was expected", path);
+    if (!json_is_array(list) || !json_array_size(list))
+        rc = dc_fail(err, DC_EFORMAT, "%s: a list of token ids was expected", path);
     for (size_t i = 0; rc == DC_OK && i < json_array_size(list); i++) {
         const json_t *id = json_array_get(list, i);
         if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
             rc = dc_fail(err, DC_EFORMAT, "%s: item %zu is no token id", path, i);
-        else
-            dc_ids_push(out, (int32_t)json_integer_value(id));
+        else dc_ids_push(out, (int32_t)json_integer_value(id));
     }
     if (rc == DC_OK && out->failed) rc = dc_fail_memory(err, out->n * sizeof(int32_t), "token ids");
     json_decref(json);

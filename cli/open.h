@@ -16,8 +16,8 @@ extern "C" {
 typedef struct dc_opened {
     dc_dev *dev;
     dc_model *model;
-    dc_lora *lora;      /* NULL without --adapter; slot 0 */
-    int adapter;        /* for runs: 0, or -1 */
+    dc_lora *lora;           /* NULL without --adapter; slot 0 */
+    int adapter;             /* for runs: 0, or -1 */
     dc_tokenizer *tokenizer; /* when asked for */
 } dc_opened;
 

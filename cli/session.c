@@ -36,8 +36,8 @@ int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err)
     DC_TRY(dc_dev_open(&s->dev, &device, err));
     DC_TRY(save_recipe(s, err));
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    dc_log(DC_LOG_INFO, "decant %s · %s · %.0f GiB · recipe %s · output %s", DC_VERSION, dc_dev_describe(s->dev), memory / 0x1p30, cli->recipe,
-           s->dir);
+    dc_log(DC_LOG_INFO, "decant %s · %s · %.0f GiB · recipe %s · output %s", DC_VERSION, dc_dev_describe(s->dev),
+           memory / 0x1p30, cli->recipe, s->dir);
 done:
     if (rc != DC_OK) dc_session_close(s);
     return rc;
@@ -80,7 +80,9 @@ int dc_session_tokenizer(dc_tokenizer **out, const dc_session *s, dc_error *err)
     if (!path) path = dc_recipe_str(s->recipe, "student.model");
     if (!path) path = dc_recipe_str(s->recipe, "teacher.model");
     if (!path)
-        return dc_fail(err, DC_EUSAGE, "the recipe names no tokenizer: give tokenizer.path, tokenizer.train, student.model or teacher.model");
+        return dc_fail(
+            err, DC_EUSAGE,
+            "the recipe names no tokenizer: give tokenizer.path, tokenizer.train, student.model or teacher.model");
     return dc_tokenizer_open(out, path, err);
 }
 
@@ -112,8 +114,9 @@ int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const c
 /* The config.json of a section "teacher.init.config" or "student.init.config". */
 static int scratch_config(dc_config *out, const dc_session *s, const char *section, int64_t vocabulary, dc_error *err)
 {
-    static const char *const ints[] = {"hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-                                       "head_dim", "max_position_embeddings"};
+    static const char *const ints[] = {
+        "hidden_size",         "intermediate_size", "num_hidden_layers",      "num_attention_heads",
+        "num_key_value_heads", "head_dim",          "max_position_embeddings"};
     char key[96];
     json_t *config = json_object();
 #define KEY(name) (snprintf(key, sizeof key, "%s.%s", section, name), key)
@@ -124,7 +127,8 @@ static int scratch_config(dc_config *out, const dc_session *s, const char *secti
     json_object_set_new(config, "model_type", json_string(dc_recipe_str(s->recipe, KEY("model_type"))));
     json_object_set_new(config, "rope_theta", json_real(dc_recipe_real(s->recipe, KEY("rope_theta"))));
     json_object_set_new(config, "rms_norm_eps", json_real(dc_recipe_real(s->recipe, KEY("rms_norm_eps"))));
-    json_object_set_new(config, "tie_word_embeddings", json_boolean(dc_recipe_bool(s->recipe, KEY("tie_word_embeddings"))));
+    json_object_set_new(config, "tie_word_embeddings",
+                        json_boolean(dc_recipe_bool(s->recipe, KEY("tie_word_embeddings"))));
     json_object_set_new(config, "vocab_size", json_integer((json_int_t)vocabulary));
     json_object_set_new(config, "torch_dtype", json_string("float32"));
     json_object_set_new(config, "hidden_act", json_string("silu"));
@@ -180,15 +184,17 @@ int dc_session_student(dc_model **out, const dc_session *s, int trainable, dc_er
     }
     if (dc_recipe_has(s->recipe, "student.init.prune_layers")) return pruned_student(out, s, trainable, err);
     if (dc_recipe_has(s->recipe, "student.init.config")) return dc_session_scratch(out, s, "student.init.config", err);
-    return dc_fail(err, DC_EUSAGE, "the recipe names no student: give student.model, student.init.prune_layers or student.init.config");
+    return dc_fail(err, DC_EUSAGE,
+                   "the recipe names no student: give student.model, student.init.prune_layers or student.init.config");
 }
 
 /* Files of an HF directory that say what the model computes. */
 static int is_model_file(const char *name)
 {
     const size_t n = strlen(name);
-    return (n > 12 && !strcmp(name + n - 12, ".safetensors")) || !strcmp(name, "config.json") || !strcmp(name, "tokenizer.json") ||
-           !strcmp(name, "adapter_config.json") || !strcmp(name, "tokenizer_config.json");
+    return (n > 12 && !strcmp(name + n - 12, ".safetensors")) || !strcmp(name, "config.json") ||
+           !strcmp(name, "tokenizer.json") || !strcmp(name, "adapter_config.json") ||
+           !strcmp(name, "tokenizer_config.json");
 }
 
 int dc_session_hash_model(dc_hash *out, const char *path, dc_error *err)

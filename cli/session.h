@@ -2,7 +2,7 @@
  *
  * A stage owns one folder under output_dir and ends by writing DIR/summary.json there: its key (a hash of everything its output depends on: recipe
  * keys and the logical content of its inputs), a hash of its output, and its figures. times.json beside it holds what differs from run to
- * run. A stage whose key is the same is kept. */
+ * run. A stage whose key is the same is kept. .stages/DIR.json tells what the files in DIR were begun with. */
 #ifndef DC_CLI_SESSION_H
 #define DC_CLI_SESSION_H
 
@@ -55,20 +55,24 @@ int dc_session_scratch(dc_model **out, const dc_session *s, const char *section,
 int dc_session_hash_model(dc_hash *out, const char *path, dc_error *err);
 
 /* What the store of a set must say of itself under this recipe. */
-int dc_session_store_info(dc_store_info *info, const dc_session *s, const dc_set *set, int64_t vocabulary, dc_error *err);
+int dc_session_store_info(dc_store_info *info, const dc_session *s, const dc_set *set, int64_t vocabulary,
+                          dc_error *err);
 
 /* ---- stages ---- */
 typedef struct dc_stage {
     const char *name;   /* "prepare" */
     const char *folder; /* "data" */
     dc_hash key;
-    json_t *summary;    /* the figures, to be filled by the stage */
+    json_t *summary; /* the figures, to be filled by the stage */
     json_t *times;
     double began;
 } dc_stage;
 
-/* *kept 1: the stage's summary.json has this key already, and `summary` holds it. */
-int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *name, const char *folder, dc_hash key, dc_error *err);
+/* *kept 1: the stage's summary.json has this key already, and `summary` holds it. Else the folder is emptied, or (`resumes`, for stages that go
+ * on from what a kill left) kept when it was begun with the same key; with another one that is DC_EMISMATCH naming what has changed,
+ * and --restart begins anew. A folder with files that no run wrote is refused. */
+int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *name, const char *folder, int resumes,
+                   dc_hash key, dc_error *err);
 /* Writes summary.json and times.json. `output`: a hash of what the stage made. */
 int dc_stage_end(dc_stage *stage, const dc_session *s, dc_hash output, dc_error *err);
 void dc_stage_release(dc_stage *stage);
@@ -85,9 +89,6 @@ int dc_stage_merge(const dc_session *s, dc_error *err);
 int dc_stage_export(const dc_session *s, dc_error *err);
 /* Measures teacher, students and files, and prints the table. */
 int dc_stage_eval(const dc_session *s, dc_error *err);
-
-/* Tokenizer files and generation_config.json into an HF directory that dc_model_save wrote. */
-int dc_hf_finish(const char *dir, const dc_model *m, const dc_tokenizer *t, dc_error *err);
 
 #ifdef __cplusplus
 }

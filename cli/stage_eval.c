@@ -58,8 +58,12 @@ static int run_task(const table *t, row *r, dc_model *m, int adapter, dc_error *
     char key[64];
     r->match[r->n] = (double)NAN;
     if (!dc_recipe_count(s->recipe, "eval.generate")) return DC_OK;
-    dc_task task = {.path = str(s, 0, "path"), .prompt_field = str(s, 0, "prompt_field"), .answer_field = str(s, 0, "answer_field"),
-                    .json_fields = !strcmp(str(s, 0, "kind"), "json_fields"), .fields = fields, .limit = integer(s, 0, "limit"),
+    dc_task task = {.path = str(s, 0, "path"),
+                    .prompt_field = str(s, 0, "prompt_field"),
+                    .answer_field = str(s, 0, "answer_field"),
+                    .json_fields = !strcmp(str(s, 0, "kind"), "json_fields"),
+                    .fields = fields,
+                    .limit = integer(s, 0, "limit"),
                     .max_new_tokens = integer(s, 0, "max_new_tokens")};
     snprintf(key, sizeof key, "eval.generate[0].fields");
     for (; task.n_fields < dc_recipe_count(s->recipe, key) && task.n_fields < 64; task.n_fields++)
@@ -100,7 +104,7 @@ static row *new_row(table *t, const char *name, int64_t bytes)
 static int measure_trained(table *t, row *r, dc_model *base, int64_t k, int control, dc_error *err)
 {
     int rc = DC_OK;
-    char seed[24] = "", below[96];
+    char seed[32] = "", below[96];
     const int lora = dc_recipe_has(t->s->recipe, "lora");
     dc_lora *adapter = NULL;
     dc_model *model = NULL;
@@ -109,10 +113,8 @@ static int measure_trained(table *t, row *r, dc_model *base, int64_t k, int cont
     snprintf(below, sizeof below, "train%s%s/%s", seed, control ? "/control" : "", lora ? "adapter" : "model");
     char *path = dc_session_path(t->s, below, err);
     if (!path) return DC_ENOMEM;
-    if (lora)
-        DC_TRY(dc_lora_open(&adapter, base, 0, path, 0, err));
-    else
-        DC_TRY(dc_model_open(&model, t->s->dev, path, &o, err));
+    if (lora) DC_TRY(dc_lora_open(&adapter, base, 0, path, 0, err));
+    else DC_TRY(dc_model_open(&model, t->s->dev, path, &o, err));
     DC_TRY(measure(t, r, lora ? base : model, lora ? 0 : -1, err));
 done:
     dc_lora_free(adapter);
@@ -224,10 +226,12 @@ static void keep(const table *t, dc_stage *stage)
         spread(r->match, r->n, &match, &d);
         spread(r->kl, r->n, &kl, &d);
         spread(r->nll, r->n, &nll, &d);
-        json_array_append_new(rows, json_pack("{s:s, s:o, s:o, s:o, s:I, s:o, s:o}", "name", r->name, "exact_match", number(match),
-                                              "kl_to_teacher", number(kl), "nll", number(nll), "bytes", (json_int_t)r->bytes,
-                                              "exact_match_each", values(r->match, r->n), "kl_each", values(r->kl, r->n)));
-        if (r->decode_seconds > 0) json_object_set_new(rates, r->name, json_real((double)r->decoded / r->decode_seconds));
+        json_array_append_new(rows, json_pack("{s:s, s:o, s:o, s:o, s:I, s:o, s:o}", "name", r->name, "exact_match",
+                                              number(match), "kl_to_teacher", number(kl), "nll", number(nll), "bytes",
+                                              (json_int_t)r->bytes, "exact_match_each", values(r->match, r->n),
+                                              "kl_each", values(r->kl, r->n)));
+        if (r->decode_seconds > 0)
+            json_object_set_new(rates, r->name, json_real((double)r->decoded / r->decode_seconds));
     }
     json_object_set_new(stage->summary, "rows", rows);
     json_object_set_new(stage->times, "decode_tokens_per_second", rates);
@@ -239,7 +243,8 @@ static void cell(char out[40], const char *format, double scale, const json_t *m
     int64_t n = 0;
     out[0] = 0;
     if (!json_is_number(mean)) return;
-    for (size_t i = 0; i < json_array_size(each) && i < MAX_REPEATS; i++) x[n++] = scale * json_number_value(json_array_get(each, i));
+    for (size_t i = 0; i < json_array_size(each) && i < MAX_REPEATS; i++)
+        x[n++] = scale * json_number_value(json_array_get(each, i));
     spread(x, n, &m, &d);
     const int at = snprintf(out, 40, format, m);
     if (n > 1 && at > 0 && at < 40) {
@@ -265,7 +270,8 @@ static void print(const json_t *summary, const json_t *times)
         const json_t *tps = json_object_get(json_object_get(times, "decode_tokens_per_second"), name);
         if (tps) dc_human_count(rate, sizeof rate, (int64_t)json_number_value(tps));
         /* The sign for "plus or minus" has two bytes and one column. */
-        printf("%-28s %*s %*s %10s %10s\n", name, strstr(match, "±") ? 19 : 18, match, strstr(kl, "±") ? 19 : 18, kl, bytes, rate);
+        printf("%-28s %*s %*s %10s %10s\n", name, strstr(match, "±") ? 19 : 18, match, strstr(kl, "±") ? 19 : 18, kl,
+               bytes, rate);
     }
     putchar('\n');
 }
@@ -318,7 +324,7 @@ int dc_stage_eval(const dc_session *s, dc_error *err)
     char *dir = dc_session_path(s, "eval", err);
     if (!dir) return DC_ENOMEM;
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "eval", "eval", key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "eval", "eval", 0, key, err));
     if (kept) {
         stage.times = kept_times(s);
     } else {

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/hf_dir.h"
 #include "cli/session.h"
 #include "cli/student.h"
 #include "core/arena.h"
@@ -10,31 +11,6 @@
 #include "core/log.h"
 #include "export/gguf_model.h"
 #include "export/parity.h"
-
-int dc_hf_finish(const char *dir, const dc_model *m, const dc_tokenizer *t, dc_error *err)
-{
-    int rc = DC_OK;
-    size_t n;
-    const int32_t *eog = dc_tokenizer_eog(t, &n);
-    char *path = dc_path_join(dir, "generation_config.json");
-    json_t *config = json_object(), *ends = json_array();
-    (void)m;
-    if (!path || !config || !ends) {
-        rc = dc_fail_memory(err, 0, "generation_config.json");
-        goto done;
-    }
-    for (size_t i = 0; i < n; i++) json_array_append_new(ends, json_integer(eog[i]));
-    if (dc_tokenizer_bos(t) >= 0) json_object_set_new(config, "bos_token_id", json_integer(dc_tokenizer_bos(t)));
-    if (n) json_object_set(config, "eos_token_id", n == 1 ? json_array_get(ends, 0) : ends);
-    if (dc_tokenizer_pad(t) >= 0) json_object_set_new(config, "pad_token_id", json_integer(dc_tokenizer_pad(t)));
-    DC_TRY(dc_json_save(config, path, err));
-    DC_TRY(dc_tokenizer_save(t, dir, err));
-done:
-    json_decref(config);
-    json_decref(ends);
-    dc_free(path);
-    return rc;
-}
 
 /* The trained student: base and adapter (slot 0), or the model of a full training. */
 typedef struct trained {
@@ -90,22 +66,15 @@ int dc_stage_merge(const dc_session *s, dc_error *err)
     dc_stage stage = {0};
     trained k = {0};
     dc_tokenizer *t = NULL;
-    char *dir = dc_session_path(s, "merged", err), *staging = dc_session_path(s, "merged.tmp", err);
-    if (!dir || !staging) {
-        rc = DC_ENOMEM;
-        goto done;
-    }
+    char *dir = dc_session_path(s, "merged", err);
+    if (!dir) return DC_ENOMEM;
     DC_TRY(key_of(&key, s, 'm', "train", "train", err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "merge", "merged", key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "merge", "merged", 0, key, err));
     if (kept) goto done;
     DC_TRY(trained_open(&k, s, err));
     DC_TRY(dc_session_tokenizer(&t, s, err));
     DC_TRY(dc_disk_check(s->dir, dc_model_parameters(k.model) * 4, "the merged model", err));
-    DC_TRY(dc_remove_tree(staging, err));
-    DC_TRY(dc_model_save(k.model, staging, DC_DTYPE_NONE, 0, k.lora ? dc_lora_merged_rows : NULL, k.lora, err));
-    DC_TRY(dc_hf_finish(staging, k.model, t, err));
-    DC_TRY(dc_remove_tree(dir, err));
-    DC_TRY(dc_dir_publish(staging, dir, err));
+    DC_TRY(dc_hf_save(dir, k.model, t, DC_DTYPE_NONE, k.lora ? dc_lora_merged_rows : NULL, k.lora, err));
     DC_TRY(dc_session_hash_model(&output, dir, err));
     json_object_set_new(stage.summary, "parameters", json_integer((json_int_t)dc_model_parameters(k.model)));
     DC_TRY(dc_stage_end(&stage, s, output, err));
@@ -115,7 +84,6 @@ done:
     dc_tokenizer_free(t);
     dc_stage_release(&stage);
     dc_free(dir);
-    dc_free(staging);
     return rc;
 }
 
@@ -173,12 +141,16 @@ static char *export_path(const dc_session *s, size_t i, dc_dtype type, dc_error 
     return dc_session_path(s, below, err);
 }
 
-static int export_one(const dc_session *s, const trained *k, const dc_tokenizer *t, size_t i, dc_stage *stage, dc_error *err)
+static int export_one(const dc_session *s, const trained *k, const dc_tokenizer *t, size_t i, dc_stage *stage,
+                      dc_error *err)
 {
     int rc = DC_OK;
     char key[64], bytes[32];
-    dc_export_options o = {.rows = k->lora ? dc_lora_merged_rows : NULL, .rows_context = k->lora,
-                           .base_model = dc_recipe_str(s->recipe, "student.model") ? dc_path_base(dc_recipe_str(s->recipe, "student.model")) : NULL};
+    dc_export_options o = {.rows = k->lora ? dc_lora_merged_rows : NULL,
+                           .rows_context = k->lora,
+                           .base_model = dc_recipe_str(s->recipe, "student.model")
+                                             ? dc_path_base(dc_recipe_str(s->recipe, "student.model"))
+                                             : NULL};
     dc_export_result result;
     dc_parity parity;
     char *path = NULL;
@@ -189,11 +161,11 @@ static int export_one(const dc_session *s, const trained *k, const dc_tokenizer 
     DC_TRY(dc_export_gguf(path, k->model, t, &o, &result, err));
     DC_TRY(check_parity(s, k, path, &parity, err));
     json_object_set_new(stage->summary, dc_path_base(path),
-                        json_pack("{s:s, s:I, s:o}", "type", dc_dtype_get(o.type)->name, "bytes", (json_int_t)result.bytes, "parity",
-                                  dc_parity_json(&parity)));
+                        json_pack("{s:s, s:I, s:o}", "type", dc_dtype_get(o.type)->name, "bytes",
+                                  (json_int_t)result.bytes, "parity", dc_parity_json(&parity)));
     dc_human_bytes(bytes, sizeof bytes, (double)result.bytes);
-    dc_log(DC_LOG_INFO, "export    done    %s · %s · KL %.5f · same top-1 %.2f %% · perplexity %.3f (trained %.3f)", path, bytes, parity.kl,
-           100 * parity.top1, parity.ppl_file, parity.ppl_reference);
+    dc_log(DC_LOG_INFO, "export    done    %s · %s · KL %.5f · same top-1 %.2f %% · perplexity %.3f (trained %.3f)",
+           path, bytes, parity.kl, 100 * parity.top1, parity.ppl_file, parity.ppl_reference);
 done:
     dc_free(path);
     return rc;
@@ -213,7 +185,7 @@ int dc_stage_export(const dc_session *s, dc_error *err)
         goto done;
     }
     DC_TRY(key_of(&key, s, 'e', "train", "train", err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "export", "export", key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "export", "export", 0, key, err));
     if (kept) goto done;
     DC_TRY(dc_mkdirs(dir, err));
     DC_TRY(trained_open(&k, s, err));

@@ -23,6 +23,7 @@ typedef struct set {
     const char *name;
     dc_shard_writer *writer;
     int64_t docs, tokens, trained, max_tokens;
+    int64_t seen_before, rejects_before; /* of the sets before it */
 } set;
 
 typedef struct prepare {
@@ -58,13 +59,17 @@ typedef struct batch {
 static int reject(prepare *p, const char *place, const char *kind, const char *reason, dc_error *err)
 {
     json_t *line = json_pack("{s:s, s:s, s:s}", "place", place, "reject", kind, "reason", reason);
-    if (!line) line = json_pack("{s:s, s:s, s:s}", "place", "(a name that is not UTF-8)", "reject", kind, "reason", "(text that is not UTF-8)");
+    if (!line)
+        line = json_pack("{s:s, s:s, s:s}", "place", "(a name that is not UTF-8)", "reject", kind, "reason",
+                         "(text that is not UTF-8)");
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
     int rc = text ? dc_writer_put(&p->rejects, text, strlen(text), err) : dc_fail_memory(err, 0, "a rejected row");
     if (rc == DC_OK) rc = dc_writer_put(&p->rejects, "\n", 1, err);
-    if (!p->n_rejects++) snprintf(p->first_reject, sizeof p->first_reject, "%s: %s", place, reason);
+    p->n_rejects++;
+    if (!p->first_reject[0]) snprintf(p->first_reject, sizeof p->first_reject, "%s: %s", place, reason);
     if (rc == DC_OK && p->max_bad >= 0 && p->n_rejects > p->max_bad)
-        rc = dc_fail(err, DC_EFORMAT, "%lld rows were rejected, more than data.max_bad_rows %lld allows; the last: %s: %s",
+        rc = dc_fail(err, DC_EFORMAT,
+                     "%lld rows were rejected, more than data.max_bad_rows %lld allows; the last: %s: %s",
                      (long long)p->n_rejects, (long long)p->max_bad, place, reason);
     free(text);
     json_decref(line);
@@ -84,8 +89,12 @@ static int add_row(prepare *p, set *to, const lane *l, uint32_t source, dc_error
 {
     for (size_t k = 0; k < l->examples.n; k++) {
         const dc_example *e = &l->examples.items[k];
-        dc_doc doc = {.ids = l->examples.ids + e->begin, .mask = l->examples.mask + e->begin, .n = (int64_t)e->n, .source = source,
-                      .row = l->number, .weight = 1};
+        dc_doc doc = {.ids = l->examples.ids + e->begin,
+                      .mask = l->examples.mask + e->begin,
+                      .n = (int64_t)e->n,
+                      .source = source,
+                      .row = l->number,
+                      .weight = 1};
         if (to->max_tokens && to->tokens + doc.n > to->max_tokens) doc.n = to->max_tokens - to->tokens;
         int64_t trained = 0;
         for (int64_t t = 1; t < doc.n; t++) trained += doc.mask[t];
@@ -119,11 +128,11 @@ static int flush(batch *b, set *train, set *eval, double fraction, uint32_t sour
         lane *l = &b->lanes[i];
         if (rc == DC_OK && l->err.code != DC_OK) rc = dc_fail(err, l->err.code, "%s: %s", l->place, l->err.message);
         if (rc == DC_OK && l->examples.reject == DC_REJECT_LONG && p->rows.truncation == DC_TRUNCATE_ERROR)
-            rc = dc_fail(err, DC_EFORMAT, "%s: %s. Raise data.max_length, or set data.truncation to cut or split", l->place, l->examples.reason);
+            rc = dc_fail(err, DC_EFORMAT, "%s: %s. Raise data.max_length, or set data.truncation to cut or split",
+                         l->place, l->examples.reason);
         else if (rc == DC_OK && l->examples.reject)
             rc = reject(p, l->place, dc_reject_name(l->examples.reject), l->examples.reason, err);
-        else if (rc == DC_OK)
-            rc = add_row(p, set_of(p, train, eval, fraction, source, l->number), l, source, err);
+        else if (rc == DC_OK) rc = add_row(p, set_of(p, train, eval, fraction, source, l->number), l, source, err);
         json_decref(l->row);
         dc_free(l->place);
         l->row = NULL, l->place = NULL;
@@ -146,7 +155,8 @@ static int gather(batch *b, const dc_record *record, dc_error *err)
 }
 
 /* All rows of one source. */
-static int read_source(prepare *p, batch *b, const char *item, uint32_t source, set *train, set *eval, double fraction, dc_error *err)
+static int read_source(prepare *p, batch *b, const char *item, uint32_t source, set *train, set *eval, double fraction,
+                       dc_error *err)
 {
     int rc = DC_OK;
     char key[96];
@@ -164,10 +174,8 @@ static int read_source(prepare *p, batch *b, const char *item, uint32_t source, 
         dc_record record;
         DC_TRY(dc_reader_next(reader, &record, err));
         if (record.kind == DC_READ_END || (limit && (int64_t)record.row >= limit)) break;
-        if (record.kind == DC_READ_BAD)
-            DC_TRY(reject(p, record.place, "read", record.reason, err));
-        else
-            DC_TRY(gather(b, &record, err));
+        if (record.kind == DC_READ_BAD) DC_TRY(reject(p, record.place, "read", record.reason, err));
+        else DC_TRY(gather(b, &record, err));
         if (b->n == LANES) DC_TRY(flush(b, train, eval, fraction, source, err));
         if (is_full(train) && (!eval || is_full(eval) || fraction <= 0)) break;
     }
@@ -179,26 +187,33 @@ done:
 
 static int begin_set(prepare *p, set *s, const char *name, const char *bound, dc_error *err)
 {
-    *s = (set){.name = name, .max_tokens = bound ? dc_recipe_int(p->s->recipe, bound) : 0};
+    *s = (set){.name = name,
+               .max_tokens = bound ? dc_recipe_int(p->s->recipe, bound) : 0,
+               .seen_before = p->seen,
+               .rejects_before = p->n_rejects};
+    p->first_reject[0] = 0;
     return dc_shard_writer_new(&s->writer, p->dir, name, &p->info, err);
 }
 
 static int end_set(prepare *p, set *s, const char *items, json_t *summary, dc_error *err)
 {
     if (!s->docs)
-        return dc_fail(err, DC_EFORMAT, "%s: there is nothing to learn from: %lld rows were read, %lld rejected%s%s. See %s/rejects.jsonl", items,
-                       (long long)p->seen, (long long)p->n_rejects, p->n_rejects ? "; the first: " : "", p->n_rejects ? p->first_reject : "",
-                       p->dir);
+        return dc_fail(
+            err, DC_EFORMAT,
+            "%s: there is nothing to learn from: %lld rows were read, %lld rejected%s%s. See %s/rejects.jsonl", items,
+            (long long)(p->seen - s->seen_before), (long long)(p->n_rejects - s->rejects_before),
+            *p->first_reject ? "; the first: " : "", p->first_reject, p->dir);
     const int rc = dc_shard_writer_commit(s->writer, err);
     if (rc != DC_OK) return rc;
-    json_object_set_new(summary, s->name, json_pack("{s:I, s:I, s:I}", "documents", (json_int_t)s->docs, "tokens", (json_int_t)s->tokens,
-                                                    "trained_tokens", (json_int_t)s->trained));
+    json_object_set_new(summary, s->name,
+                        json_pack("{s:I, s:I, s:I}", "documents", (json_int_t)s->docs, "tokens", (json_int_t)s->tokens,
+                                  "trained_tokens", (json_int_t)s->trained));
     return DC_OK;
 }
 
 /* A list of sources into one set, or two when a fraction is held out. */
-static int make_sets(prepare *p, const char *items, const char *name, const char *bound, const char *eval_name, double fraction,
-                     json_t *summary, dc_error *err)
+static int make_sets(prepare *p, const char *items, const char *name, const char *bound, const char *eval_name,
+                     double fraction, json_t *summary, dc_error *err)
 {
     int rc = DC_OK;
     set train = {0}, eval = {0};
@@ -261,13 +276,14 @@ static int open_prepare(prepare *p, dc_error *err)
     p->rows.add_special = dc_recipe_bool(r, "data.add_special_tokens");
     p->rows.system = dc_recipe_str(r, "data.system_prompt");
     p->rows.max_length = dc_recipe_int(r, "data.max_length");
-    p->rows.truncation = !strcmp(truncation, "cut") ? DC_TRUNCATE_CUT : !strcmp(truncation, "split") ? DC_TRUNCATE_SPLIT : DC_TRUNCATE_ERROR;
+    p->rows.truncation = !strcmp(truncation, "cut")     ? DC_TRUNCATE_CUT
+                         : !strcmp(truncation, "split") ? DC_TRUNCATE_SPLIT
+                                                        : DC_TRUNCATE_ERROR;
     p->max_bad = dc_recipe_int(r, "data.max_bad_rows");
     p->info.vocab_size = dc_tokenizer_size(p->tokenizer);
     p->info.max_length = p->rows.max_length;
     p->info.tokenizer = dc_tokenizer_hash(p->tokenizer);
     p->info.settings = dc_recipe_hash(r, 'p');
-    DC_TRY(dc_remove_tree(p->dir, err));
     DC_TRY(dc_mkdirs(p->dir, err));
     rejects = dc_path_join(p->dir, "rejects.jsonl");
     if (!rejects) return dc_fail_memory(err, 0, "a path");
@@ -286,9 +302,11 @@ static int make_all(prepare *p, json_t *summary, dc_error *err)
     const double fraction = has_eval ? 0 : dc_recipe_real(r, "data.eval_fraction");
     DC_TRY(open_prepare(p, err));
     dc_progress_begin(&p->bar, "prepare", 0);
-    if (dc_recipe_has(r, "teacher.data")) DC_TRY(make_sets(p, "teacher.data.train", "teacher", NULL, NULL, 0, summary, err));
+    if (dc_recipe_has(r, "teacher.data"))
+        DC_TRY(make_sets(p, "teacher.data.train", "teacher", NULL, NULL, 0, summary, err));
     if (dc_recipe_has(r, "data.train"))
-        DC_TRY(make_sets(p, "data.train", "train", "data.max_tokens", fraction > 0 ? "eval" : NULL, fraction, summary, err));
+        DC_TRY(make_sets(p, "data.train", "train", "data.max_tokens", fraction > 0 ? "eval" : NULL, fraction, summary,
+                         err));
     if (has_eval) DC_TRY(make_sets(p, "data.eval", "eval", "data.max_eval_tokens", NULL, 0, summary, err));
     json_object_set_new(summary, "rows", json_integer((json_int_t)p->seen));
     json_object_set_new(summary, "rejected", json_integer((json_int_t)p->n_rejects));
@@ -335,7 +353,8 @@ static int hash_sources(dc_hasher *h, const dc_recipe *r, const char *items, dc_
         dc_hash one;
         snprintf(key, sizeof key, "%s[%zu].path", items, i);
         const char *path = dc_recipe_str(r, key);
-        const int rc = path ? dc_reader_hash(&one, path, err) : dc_fail(err, DC_EUSAGE, "%s: a source needs a path", dc_recipe_place(r, items));
+        const int rc = path ? dc_reader_hash(&one, path, err)
+                            : dc_fail(err, DC_EUSAGE, "%s: a source needs a path", dc_recipe_place(r, items));
         if (rc != DC_OK) return rc;
         dc_hasher_add_text(h, one.hex);
     }
@@ -376,15 +395,16 @@ static void say_done(const dc_session *s, const json_t *summary, const dc_stage 
 {
     char rows[32], tokens[32], seconds[32];
     const json_t *train = json_object_get(summary, "train");
-    const int64_t n = json_integer_value(json_object_get(train, "tokens")), trained = json_integer_value(json_object_get(train, "trained_tokens"));
+    const int64_t n = json_integer_value(json_object_get(train, "tokens")),
+                  trained = json_integer_value(json_object_get(train, "trained_tokens"));
     const int64_t rejected = json_integer_value(json_object_get(summary, "rejected"));
     dc_human_count(rows, sizeof rows, json_integer_value(json_object_get(summary, "rows")));
     dc_human_count(tokens, sizeof tokens, n);
     dc_human_time(seconds, sizeof seconds, dc_now() - stage->began);
     char bad[256] = "";
     if (rejected) snprintf(bad, sizeof bad, " · %lld rejected → %s/data/rejects.jsonl", (long long)rejected, s->dir);
-    dc_log(DC_LOG_INFO, "prepare   done    %s rows · %s tokens (%.0f %% trained)%s   %s", rows, tokens, n ? 100.0 * (double)trained / (double)n : 0.0,
-           bad, seconds);
+    dc_log(DC_LOG_INFO, "prepare   done    %s rows · %s tokens (%.0f %% trained)%s   %s", rows, tokens,
+           n ? 100.0 * (double)trained / (double)n : 0.0, bad, seconds);
 }
 
 int dc_stage_prepare(const dc_session *s, dc_error *err)
@@ -394,7 +414,7 @@ int dc_stage_prepare(const dc_session *s, dc_error *err)
     dc_stage stage = {0};
     prepare p = {.s = s};
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "prepare", "data", key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "prepare", "data", 0, key, err));
     if (kept) goto done;
     p.dir = dc_session_path(s, "data", err);
     if (!p.dir) {

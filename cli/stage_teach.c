@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/hf_dir.h"
 #include "cli/session.h"
 #include "core/arena.h"
 #include "core/file.h"
@@ -19,18 +20,10 @@ static int save_model(const dc_session *s, const dc_model *m, const char *dir, d
 {
     int rc = DC_OK;
     dc_tokenizer *t = NULL;
-    dc_str staging = {0};
-    dc_str_putf(&staging, "%s.tmp", dir);
-    if (staging.failed) return dc_fail_memory(err, staging.n, "a path");
     DC_TRY(dc_session_tokenizer(&t, s, err));
-    DC_TRY(dc_remove_tree(staging.data, err));
-    DC_TRY(dc_model_save(m, staging.data, DC_DTYPE_NONE, 0, NULL, NULL, err));
-    DC_TRY(dc_hf_finish(staging.data, m, t, err));
-    DC_TRY(dc_remove_tree(dir, err));
-    DC_TRY(dc_dir_publish(staging.data, dir, err));
+    DC_TRY(dc_hf_save(dir, m, t, DC_DTYPE_NONE, NULL, NULL, err));
 done:
     dc_tokenizer_free(t);
-    dc_str_release(&staging);
     return rc;
 }
 
@@ -70,7 +63,11 @@ static int scratch_open(scratch *k, const dc_session *s, dc_error *err)
     DC_TRY(dc_set_open(&k->set, k->data, "teacher", err));
     DC_TRY(dc_session_loader(&k->loader, s, k->set, "teacher.train", 0, 0, err));
     dc_loader_bounds(k->loader, &T, &B, &M);
-    const dc_plan_options o = {.max_tokens = T, .max_docs = B, .max_rows = M, .adapter = -1, .backward = 1,
+    const dc_plan_options o = {.max_tokens = T,
+                               .max_docs = B,
+                               .max_rows = M,
+                               .adapter = -1,
+                               .backward = 1,
                                .checkpoint = dc_recipe_bool(s->recipe, "teacher.train.gradient_checkpointing")};
     DC_TRY(dc_plan_new(&k->plan, k->model, &o, err));
     DC_TRY(dc_objective_cross_entropy(&k->objective, k->model, 0, err));
@@ -85,13 +82,21 @@ static int make_teacher(const dc_session *s, json_t *summary, json_t *times, dc_
     scratch k = {0};
     dc_train_result result;
     DC_TRY(scratch_open(&k, s, err));
-    dc_trainer t = {.plan = k.plan, .params = &k.params, .objective = k.objective, .loader = k.loader, .adapter = -1, .dir = k.dir,
-                    .stage = "teacher", .recipe = s->recipe, .restart = s->restart};
+    dc_trainer t = {.plan = k.plan,
+                    .params = &k.params,
+                    .objective = k.objective,
+                    .loader = k.loader,
+                    .adapter = -1,
+                    .dir = k.dir,
+                    .stage = "teacher",
+                    .recipe = s->recipe,
+                    .restart = s->restart};
     dc_train_options_from_recipe(&t.options, s->recipe, "teacher.train");
     DC_TRY(dc_train(&t, &result, err));
     DC_TRY(save_model(s, k.model, k.out, err));
-    json_object_set_new(summary, "teacher", json_pack("{s:I, s:I, s:f}", "parameters", (json_int_t)dc_model_parameters(k.model), "steps",
-                                                      (json_int_t)result.steps, "loss", result.loss));
+    json_object_set_new(summary, "teacher",
+                        json_pack("{s:I, s:I, s:f}", "parameters", (json_int_t)dc_model_parameters(k.model), "steps",
+                                  (json_int_t)result.steps, "loss", result.loss));
     json_object_set_new(times, "teacher_training", json_real(result.seconds));
     dc_log(DC_LOG_INFO, "teach     teacher trained from scratch: %lld parameters, %lld steps, loss %.3f → %s",
            (long long)dc_model_parameters(k.model), (long long)result.steps, result.loss, k.out);
@@ -121,7 +126,8 @@ static void describe(dc_store_info *info, const dc_session *s, const dc_set *set
     };
 }
 
-int dc_session_store_info(dc_store_info *info, const dc_session *s, const dc_set *set, int64_t vocabulary, dc_error *err)
+int dc_session_store_info(dc_store_info *info, const dc_session *s, const dc_set *set, int64_t vocabulary,
+                          dc_error *err)
 {
     dc_hash teacher;
     char *path = dc_session_teacher(s, err);
@@ -140,34 +146,53 @@ static int64_t longest(const dc_set *set)
     return n;
 }
 
-static int capture_set(const dc_session *s, dc_model *teacher, const char *data, const char *dir, const char *name, json_t *summary,
-                       json_t *times, dc_error *err)
+/* Mass, angle and NLL are of the targets that this process captured. */
+static void tell(const char *name, const dc_store_info *info, const dc_teach_result *r, int64_t targets,
+                 json_t *summary, json_t *times)
+{
+    char tokens[32], bytes[32], seconds[32];
+    const double per_row = targets ? (double)r->bytes / (double)targets : 0;
+    dc_human_count(tokens, sizeof tokens, targets);
+    dc_human_bytes(bytes, sizeof bytes, (double)r->bytes);
+    dc_human_time(seconds, sizeof seconds, r->seconds);
+    json_object_set_new(summary, name,
+                        json_pack("{s:I, s:I, s:f}", "targets", (json_int_t)targets, "bytes", (json_int_t)r->bytes,
+                                  "bytes_per_target", per_row));
+    json_t *time = json_pack("{s:f, s:I}", "seconds", r->seconds, "targets", (json_int_t)r->rows);
+    json_object_set_new(times, name, time);
+    if (!r->rows) {
+        dc_log(DC_LOG_INFO, "teach     done    %s: %s targets · %.1f B/token · %s · captured before", name, tokens,
+               per_row, bytes);
+        return;
+    }
+    json_object_set_new(time, "teacher_nll", json_real(r->teacher_nll));
+    json_object_set_new(time, "mass", json_real(r->mass));
+    json_object_set_new(time, "angle", json_real(r->angle));
+    dc_log(DC_LOG_INFO,
+           "teach     done    %s: %s, %s targets · %.1f B/token · %s · mass kept %.1f %% · angle to full %.1f° · "
+           "teacher's NLL %.3f   %s",
+           name, info->kind == DC_TARGETS_SAMPLED ? "sampled" : "top-k", tokens, per_row, bytes, 100 * r->mass,
+           r->angle, r->teacher_nll, seconds);
+}
+
+static int capture_set(const dc_session *s, dc_model *teacher, const char *data, const char *dir, const char *name,
+                       json_t *summary, json_t *times, dc_error *err)
 {
     int rc = DC_OK;
     dc_set *set = NULL;
     dc_plan *plan = NULL;
     dc_store_info info;
     dc_teach_result result;
-    char tokens[32], bytes[32], seconds[32];
     DC_TRY(dc_set_open(&set, data, name, err));
     const int64_t T = longest(set) > CAPTURE_TOKENS ? longest(set) : CAPTURE_TOKENS;
     const dc_plan_options o = {.max_tokens = T, .max_docs = CAPTURE_DOCS, .max_rows = T, .adapter = -1};
     DC_TRY(dc_plan_new(&plan, teacher, &o, err));
     DC_TRY(dc_session_store_info(&info, s, set, teacher->config.V, err));
-    DC_TRY(dc_disk_check(dir, dc_set_trained(set) * (info.kind == DC_TARGETS_SAMPLED ? 2 * info.n_samples : 5 * info.topk) + (1 << 20),
-                         "the teacher's targets", err));
+    DC_TRY(dc_disk_check(
+        dir, dc_set_trained(set) * (info.kind == DC_TARGETS_SAMPLED ? 2 * info.n_samples : 5 * info.topk) + (1 << 20),
+        "the teacher's targets", err));
     DC_TRY(dc_teach(&result, plan, -1, set, dir, name, &info, err));
-    const double per_row = dc_set_trained(set) ? (double)result.bytes / (double)dc_set_trained(set) : 0;
-    dc_human_count(tokens, sizeof tokens, dc_set_trained(set));
-    dc_human_bytes(bytes, sizeof bytes, (double)result.bytes);
-    dc_human_time(seconds, sizeof seconds, result.seconds);
-    dc_log(DC_LOG_INFO, "teach     done    %s: %s, %s targets · %.1f B/token · %s · mass kept %.1f %% · angle to full %.1f° · teacher's NLL %.3f   %s",
-           name, info.kind == DC_TARGETS_SAMPLED ? "sampled" : "top-k", tokens, per_row, bytes, 100 * result.mass, result.angle,
-           result.teacher_nll, seconds);
-    json_object_set_new(summary, name, json_pack("{s:I, s:I, s:f}", "targets", (json_int_t)dc_set_trained(set), "bytes",
-                                                 (json_int_t)result.bytes, "bytes_per_target", per_row));
-    json_object_set_new(times, name, json_pack("{s:f, s:I, s:f, s:f, s:f}", "seconds", result.seconds, "targets", (json_int_t)result.rows,
-                                               "teacher_nll", result.teacher_nll, "mass", result.mass, "angle", result.angle));
+    tell(name, &info, &result, dc_set_trained(set), summary, times);
 done:
     dc_plan_free(plan);
     dc_set_close(set);
@@ -179,7 +204,8 @@ static int capture(const dc_session *s, dc_stage *stage, dc_error *err)
     int rc = DC_OK;
     dc_model *teacher = NULL;
     dc_tokenizer *t = NULL, *own = NULL;
-    char *path = dc_session_teacher(s, err), *data = dc_session_path(s, "data", err), *dir = dc_session_path(s, "teacher", err);
+    char *path = dc_session_teacher(s, err), *data = dc_session_path(s, "data", err),
+         *dir = dc_session_path(s, "teacher", err);
     char *eval = dc_session_path(s, "data/eval-00000.h5", err);
     const dc_model_options o = dc_model_defaults();
     if (!path || !data || !dir || !eval) {
@@ -236,10 +262,12 @@ int dc_stage_teach(const dc_session *s, dc_error *err)
     dc_hash key;
     dc_stage stage = {0};
     const dc_recipe *r = s->recipe;
-    const int scratch_wanted = dc_recipe_has(r, "teacher.init"), offline = dc_recipe_has(r, "distill") && strcmp(dc_recipe_str(r, "distill.mode"), "online");
-    if (!dc_recipe_has(r, "teacher")) return dc_fail(err, DC_EUSAGE, "the recipe has no teacher: give teacher.model or teacher.init");
+    const int scratch_wanted = dc_recipe_has(r, "teacher.init"),
+              offline = dc_recipe_has(r, "distill") && strcmp(dc_recipe_str(r, "distill.mode"), "online");
+    if (!dc_recipe_has(r, "teacher"))
+        return dc_fail(err, DC_EUSAGE, "the recipe has no teacher: give teacher.model or teacher.init");
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "teach", "teacher", key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "teach", "teacher", 1, key, err));
     if (kept) goto done;
     if (scratch_wanted) DC_TRY(make_teacher(s, stage.summary, stage.times, err));
     if (offline) DC_TRY(capture(s, &stage, err));

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "cli/hf_dir.h"
 #include "cli/session.h"
 #include "cli/student.h"
 #include "core/arena.h"
@@ -84,7 +85,8 @@ static int open_model(student *k, const dc_session *s, int64_t repeat, dc_error 
     DC_TRY(dc_session_student(&k->model, s, !lora, err));
     if (dc_set_info_of(k->set)->vocab_size > k->model->config.V) {
         rc = dc_fail(err, DC_EMISMATCH,
-                     "tokenizer and student disagree: the data use %lld ids, the student has %lld rows of embedding. Use the tokenizer "
+                     "tokenizer and student disagree: the data use %lld ids, the student has %lld rows of embedding. "
+                     "Use the tokenizer "
                      "that the student was trained with (tokenizer.path), then prepare again.",
                      (long long)dc_set_info_of(k->set)->vocab_size, (long long)k->model->config.V);
         goto done;
@@ -109,7 +111,8 @@ static dc_kd_options kd_options(const dc_session *s, const dc_model *m)
     return o;
 }
 
-static int open_store(dc_store **out, const student *k, const dc_session *s, const dc_set *set, const char *name, dc_error *err)
+static int open_store(dc_store **out, const student *k, const dc_session *s, const dc_set *set, const char *name,
+                      dc_error *err)
 {
     dc_store_info expect;
     const int rc = dc_session_store_info(&expect, s, set, k->model->config.V, err);
@@ -156,7 +159,8 @@ done:
 static int open_objective(student *k, const dc_session *s, int control, dc_error *err)
 {
     if (control || !dc_recipe_has(s->recipe, "distill"))
-        return dc_objective_cross_entropy(&k->objective, k->model, dc_recipe_int(s->recipe, "distill.chunk_size") * k->model->config.V * 4, err);
+        return dc_objective_cross_entropy(&k->objective, k->model,
+                                          dc_recipe_int(s->recipe, "distill.chunk_size") * k->model->config.V * 4, err);
     if (!strcmp(dc_recipe_str(s->recipe, "distill.mode"), "online")) return open_online(k, s, err);
     return open_offline(k, s, err);
 }
@@ -176,9 +180,8 @@ done:
 static int save_student(const student *k, const dc_session *s, const char *folder, dc_error *err)
 {
     int rc = DC_OK;
-    char below[64];
+    char below[160];
     dc_tokenizer *t = NULL;
-    dc_str staging = {0};
     snprintf(below, sizeof below, "%s/%s", folder, k->lora ? "adapter" : "model");
     char *dir = dc_session_path(s, below, err);
     if (!dir) return DC_ENOMEM;
@@ -186,16 +189,10 @@ static int save_student(const student *k, const dc_session *s, const char *folde
         DC_TRY(dc_lora_save(k->lora, dir, dc_recipe_str(s->recipe, "student.model"), err));
         goto done;
     }
-    dc_str_putf(&staging, "%s.tmp", dir);
     DC_TRY(dc_session_tokenizer(&t, s, err));
-    DC_TRY(dc_remove_tree(dc_str_text(&staging), err));
-    DC_TRY(dc_model_save(k->model, dc_str_text(&staging), DC_DTYPE_NONE, 0, NULL, NULL, err));
-    DC_TRY(dc_hf_finish(dc_str_text(&staging), k->model, t, err));
-    DC_TRY(dc_remove_tree(dir, err));
-    DC_TRY(dc_dir_publish(dc_str_text(&staging), dir, err));
+    DC_TRY(dc_hf_save(dir, k->model, t, DC_DTYPE_NONE, NULL, NULL, err));
 done:
     dc_tokenizer_free(t);
-    dc_str_release(&staging);
     dc_free(dir);
     return rc;
 }
@@ -204,37 +201,43 @@ static void say_plan(const student *k, const char *stage)
 {
     char weights[32], arena[32], head[32], adapter[32];
     const double trained = (double)dc_params_count(&k->params) * 4;
-    dc_human_bytes(weights, sizeof weights, (double)dc_model_bytes(k->model) + (k->teacher ? (double)dc_model_bytes(k->teacher) : 0));
-    dc_human_bytes(arena, sizeof arena, (double)dc_plan_bytes(k->plan) + (k->teacher_plan ? (double)dc_plan_bytes(k->teacher_plan) : 0));
+    dc_human_bytes(weights, sizeof weights,
+                   (double)dc_model_bytes(k->model) + (k->teacher ? (double)dc_model_bytes(k->teacher) : 0));
+    dc_human_bytes(arena, sizeof arena,
+                   (double)dc_plan_bytes(k->plan) + (k->teacher_plan ? (double)dc_plan_bytes(k->teacher_plan) : 0));
     dc_human_bytes(head, sizeof head, (double)k->objective->bytes(k->objective));
     dc_human_bytes(adapter, sizeof adapter, trained * 4);
-    dc_log(DC_LOG_INFO, "%-9s plan    weights %s · %s %s with gradients and AdamW · activations %s · head and loss %s", stage, weights,
-           k->lora ? dc_lora_describe(k->lora) : "all weights,", adapter, arena, head);
+    dc_log(DC_LOG_INFO, "%-9s plan    weights %s · %s %s with gradients and AdamW · activations %s · head and loss %s",
+           stage, weights, k->lora ? dc_lora_describe(k->lora) : "all weights,", adapter, arena, head);
 }
 
 static double or_zero(double x) { return x == x ? x : 0; }
 
+enum { FOLDER = 96, NAME = 48 };
+
 /* Folder and name of a run: train, train/control, train/seed-1, train/seed-1/control. */
-static void name_run(char folder[64], char name[32], int64_t repeat, int control)
+static void name_run(char folder[FOLDER], char name[NAME], int64_t repeat, int control)
 {
-    char seed[24] = "";
+    char seed[32] = "";
     if (repeat) snprintf(seed, sizeof seed, "/seed-%lld", (long long)repeat);
-    snprintf(folder, 64, "train%s%s", seed, control ? "/control" : "");
-    snprintf(name, 32, repeat ? "%s-%lld" : "%s", control ? "control" : "train", (long long)repeat);
+    snprintf(folder, FOLDER, "train%s%s", seed, control ? "/control" : "");
+    snprintf(name, NAME, "%s", control ? "control" : "train");
+    if (repeat) snprintf(name, NAME, "%s-%lld", control ? "control" : "train", (long long)repeat);
 }
 
 static void tell(const char *name, const dc_train_result *result, const student *k, json_t *summary, json_t *times)
 {
     char seconds[32], tokens[32];
-    json_object_set_new(summary, name, json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "steps", (json_int_t)result->steps, "tokens",
-                                                 (json_int_t)result->tokens, "trained_tokens", (json_int_t)result->trained_tokens,
-                                                 "parameters", (json_int_t)dc_params_count(&k->params), "loss", or_zero(result->loss),
-                                                 "eval_loss", or_zero(result->eval_loss), "eval_kd", or_zero(result->eval_kd)));
+    json_object_set_new(summary, name,
+                        json_pack("{s:I, s:I, s:I, s:I, s:f, s:f, s:f}", "steps", (json_int_t)result->steps, "tokens",
+                                  (json_int_t)result->tokens, "trained_tokens", (json_int_t)result->trained_tokens,
+                                  "parameters", (json_int_t)dc_params_count(&k->params), "loss", or_zero(result->loss),
+                                  "eval_loss", or_zero(result->eval_loss), "eval_kd", or_zero(result->eval_kd)));
     json_object_set_new(times, name, json_pack("{s:f}", "seconds", result->seconds));
     dc_human_time(seconds, sizeof seconds, result->seconds);
     dc_human_count(tokens, sizeof tokens, result->tokens);
-    dc_log(DC_LOG_INFO, "%-9s done    %lld steps · %s tokens · loss %.4f%s   %s", name, (long long)result->steps, tokens, result->loss,
-           result->resumed ? " · resumed" : "", seconds);
+    dc_log(DC_LOG_INFO, "%-9s done    %lld steps · %s tokens · loss %.4f%s   %s", name, (long long)result->steps,
+           tokens, result->loss, result->resumed ? " · resumed" : "", seconds);
 }
 
 /* One run: the student, or its control on cross-entropy alone. */
@@ -243,20 +246,30 @@ static int run(const dc_session *s, int64_t repeat, int control, dc_stage *stage
     int rc = DC_OK;
     student k = {0};
     dc_train_result result;
-    char folder[64], name[32];
+    char folder[FOLDER], name[NAME];
     name_run(folder, name, repeat, control);
     char *dir = dc_session_path(s, folder, err);
     if (!dir) return DC_ENOMEM;
     DC_TRY(open_data(&k, s, repeat, err));
     DC_TRY(open_model(&k, s, repeat, err));
-    dc_plan_options o = {.adapter = k.lora ? 0 : -1, .backward = 1, .checkpoint = dc_recipe_bool(s->recipe, "train.gradient_checkpointing")};
+    dc_plan_options o = {.adapter = k.lora ? 0 : -1,
+                         .backward = 1,
+                         .checkpoint = dc_recipe_bool(s->recipe, "train.gradient_checkpointing")};
     bounds(&k, &o);
     DC_TRY(dc_plan_new(&k.plan, k.model, &o, err));
     DC_TRY(open_objective(&k, s, control, err));
     if (control) DC_TRY(open_control_eval(&k, s, err));
     say_plan(&k, name);
-    dc_trainer t = {.plan = k.plan, .params = &k.params, .objective = k.objective, .loader = k.loader, .eval_loader = k.eval_loader,
-                    .eval_objective = k.eval_objective, .adapter = o.adapter, .dir = dir, .stage = name, .recipe = s->recipe,
+    dc_trainer t = {.plan = k.plan,
+                    .params = &k.params,
+                    .objective = k.objective,
+                    .loader = k.loader,
+                    .eval_loader = k.eval_loader,
+                    .eval_objective = k.eval_objective,
+                    .adapter = o.adapter,
+                    .dir = dir,
+                    .stage = name,
+                    .recipe = s->recipe,
                     .restart = s->restart};
     dc_train_options_from_recipe(&t.options, s->recipe, "train");
     t.options.seed += (uint64_t)repeat;
@@ -312,7 +325,7 @@ int dc_stage_train(const dc_session *s, dc_error *err)
     dc_hash key, output;
     dc_stage stage = {0};
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "train", "train", key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "train", "train", 1, key, err));
     if (kept) goto done;
     const int control = dc_recipe_has(s->recipe, "distill") && dc_recipe_bool(s->recipe, "distill.control");
     for (int64_t repeat = 0; repeat < dc_recipe_int(s->recipe, "train.repeats"); repeat++) {

@@ -6,7 +6,8 @@
 
 #include "core/arena.h"
 
-static int names_of(const char *const **out, size_t *n, dc_arena *arena, const dc_recipe *r, const char *key, dc_error *err)
+static int names_of(const char *const **out, size_t *n, dc_arena *arena, const dc_recipe *r, const char *key,
+                    dc_error *err)
 {
     *n = dc_recipe_count(r, key);
     const char **names = dc_arena_alloc(arena, (*n + 1) * sizeof *names);
@@ -16,7 +17,8 @@ static int names_of(const char *const **out, size_t *n, dc_arena *arena, const d
     return DC_OK;
 }
 
-static int patterns_of(const dc_pattern **out, size_t *n, dc_arena *arena, const dc_recipe *r, const char *key, dc_error *err)
+static int patterns_of(const dc_pattern **out, size_t *n, dc_arena *arena, const dc_recipe *r, const char *key,
+                       dc_error *err)
 {
     *n = dc_recipe_count(r, key);
     dc_pattern *patterns = dc_arena_alloc(arena, (*n + 1) * sizeof *patterns);
@@ -37,7 +39,9 @@ static int layers_of(dc_lora_config *c, dc_arena *arena, const dc_recipe *r, dc_
         char *end;
         const char *text = dc_recipe_str_at(r, key, i);
         layers[i] = strtoll(text, &end, 10);
-        if (end == text || *end) return dc_fail(err, DC_EUSAGE, "%s: %s must be layer numbers, not '%s'", dc_recipe_place(r, key), key, text);
+        if (end == text || *end)
+            return dc_fail(err, DC_EUSAGE, "%s: %s must be layer numbers, not '%s'", dc_recipe_place(r, key), key,
+                           text);
     }
     c->layers_to_transform = layers;
     return DC_OK;
@@ -71,8 +75,14 @@ int dc_student_params(dc_params *out, dc_model *m, const dc_lora *l, dc_error *e
     out->dev = m->dev;
     for (size_t i = 0; i < dc_lora_n(l); i++) {
         const dc_lora_tensor *t = dc_lora_at(l, i);
-        const dc_param item = {.name = t->name, .data = t->data, .grad = t->grad, .n = t->shape[0] * t->shape[1], .n_dims = 2,
-                               .shape = {t->shape[0], t->shape[1]}, .lr_scale = 1, .decay = 1};
+        const dc_param item = {.name = t->name,
+                               .data = t->data,
+                               .grad = t->grad,
+                               .n = t->shape[0] * t->shape[1],
+                               .n_dims = 2,
+                               .shape = {t->shape[0], t->shape[1]},
+                               .lr_scale = 1,
+                               .decay = 1};
         const int rc = dc_params_add(out, &item, err);
         if (rc != DC_OK) return rc;
     }

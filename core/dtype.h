@@ -13,19 +13,49 @@ extern "C" {
 #endif
 
 typedef enum dc_dtype {
-    DC_F32 = 0, DC_F16 = 1, DC_Q4_0 = 2, DC_Q4_1 = 3, DC_Q5_0 = 6, DC_Q5_1 = 7, DC_Q8_0 = 8, DC_Q8_1 = 9,
-    DC_Q2_K = 10, DC_Q3_K = 11, DC_Q4_K = 12, DC_Q5_K = 13, DC_Q6_K = 14, DC_Q8_K = 15,
-    DC_IQ2_XXS = 16, DC_IQ2_XS = 17, DC_IQ3_XXS = 18, DC_IQ1_S = 19, DC_IQ4_NL = 20, DC_IQ3_S = 21, DC_IQ2_S = 22,
-    DC_IQ4_XS = 23, DC_I8 = 24, DC_I16 = 25, DC_I32 = 26, DC_I64 = 27, DC_F64 = 28, DC_IQ1_M = 29, DC_BF16 = 30,
-    DC_TQ1_0 = 34, DC_TQ2_0 = 35, DC_MXFP4 = 39, DC_NVFP4 = 40, DC_Q1_0 = 41, DC_Q2_0 = 42,
+    DC_F32 = 0,
+    DC_F16 = 1,
+    DC_Q4_0 = 2,
+    DC_Q4_1 = 3,
+    DC_Q5_0 = 6,
+    DC_Q5_1 = 7,
+    DC_Q8_0 = 8,
+    DC_Q8_1 = 9,
+    DC_Q2_K = 10,
+    DC_Q3_K = 11,
+    DC_Q4_K = 12,
+    DC_Q5_K = 13,
+    DC_Q6_K = 14,
+    DC_Q8_K = 15,
+    DC_IQ2_XXS = 16,
+    DC_IQ2_XS = 17,
+    DC_IQ3_XXS = 18,
+    DC_IQ1_S = 19,
+    DC_IQ4_NL = 20,
+    DC_IQ3_S = 21,
+    DC_IQ2_S = 22,
+    DC_IQ4_XS = 23,
+    DC_I8 = 24,
+    DC_I16 = 25,
+    DC_I32 = 26,
+    DC_I64 = 27,
+    DC_F64 = 28,
+    DC_IQ1_M = 29,
+    DC_BF16 = 30,
+    DC_TQ1_0 = 34,
+    DC_TQ2_0 = 35,
+    DC_MXFP4 = 39,
+    DC_NVFP4 = 40,
+    DC_Q1_0 = 41,
+    DC_Q2_0 = 42,
     DC_DTYPE_COUNT = 43,
     DC_DTYPE_NONE = -1
 } dc_dtype;
 
 typedef struct dc_dtype_info {
-    const char *name;  /* ggml's: "F32", "Q4_K"; NULL for a number ggml does not use (or no longer) */
-    int32_t block;     /* elements a block; 1 for plain types */
-    int32_t bytes;     /* bytes a block */
+    const char *name; /* ggml's: "F32", "Q4_K"; NULL for a number ggml does not use (or no longer) */
+    int32_t block;    /* elements a block; 1 for plain types */
+    int32_t bytes;    /* bytes a block */
 } dc_dtype_info;
 
 /* The row of a type; never NULL, its name is NULL for an unknown number. */

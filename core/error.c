@@ -49,6 +49,7 @@ void dc_error_prefix(dc_error *err, const char *format, ...)
 
 void dc_assert_failed(const char *condition, const char *file, int line)
 {
-    fprintf(stderr, "decant: a bug in decant itself: %s:%d: '%s' does not hold. Please report it.\n", file, line, condition);
+    fprintf(stderr, "decant: a bug in decant itself: %s:%d: '%s' does not hold. Please report it.\n", file, line,
+            condition);
     abort();
 }

@@ -50,9 +50,9 @@ void dc_error_prefix(dc_error *err, const char *format, ...)
     ;
 
 /* Forwards a failure to this function's single exit label. Needs an `int rc` and a label `done`. */
-#define DC_TRY(call)                \
-    do {                            \
-        rc = (call);                \
+#define DC_TRY(call) \
+    do { \
+        rc = (call); \
         if (rc != DC_OK) goto done; \
     } while (0)
 

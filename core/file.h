@@ -57,8 +57,8 @@ int dc_path_is_dir(const char *path);
 int64_t dc_file_size(const char *path); /* -1 when there is none */
 /* "a/b"; owned by the caller; NULL when memory is out. An absolute b is returned alone. */
 char *dc_path_join(const char *a, const char *b);
-const char *dc_path_base(const char *path); /* behind the last '/' */
-int dc_mkdirs(const char *path, dc_error *err);  /* with parents; present is fine */
+const char *dc_path_base(const char *path);          /* behind the last '/' */
+int dc_mkdirs(const char *path, dc_error *err);      /* with parents; present is fine */
 int dc_remove_tree(const char *path, dc_error *err); /* absent is fine */
 /* Syncs every file below a directory and the directory, then renames it to `to`, which must not exist. */
 int dc_dir_publish(const char *from, const char *to, dc_error *err);

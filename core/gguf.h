@@ -18,8 +18,19 @@ extern "C" {
 #endif
 
 typedef enum dc_gguf_type {
-    DC_GGUF_U8, DC_GGUF_I8, DC_GGUF_U16, DC_GGUF_I16, DC_GGUF_U32, DC_GGUF_I32, DC_GGUF_F32, DC_GGUF_BOOL,
-    DC_GGUF_STRING, DC_GGUF_ARRAY, DC_GGUF_U64, DC_GGUF_I64, DC_GGUF_F64
+    DC_GGUF_U8,
+    DC_GGUF_I8,
+    DC_GGUF_U16,
+    DC_GGUF_I16,
+    DC_GGUF_U32,
+    DC_GGUF_I32,
+    DC_GGUF_F32,
+    DC_GGUF_BOOL,
+    DC_GGUF_STRING,
+    DC_GGUF_ARRAY,
+    DC_GGUF_U64,
+    DC_GGUF_I64,
+    DC_GGUF_F64
 } dc_gguf_type;
 
 /* A text inside the mapped file: not 0-ended. */
@@ -31,9 +42,9 @@ typedef struct dc_gguf_text {
 typedef struct dc_gguf_kv {
     const char *key; /* 0-ended */
     dc_gguf_type type;
-    dc_gguf_type item; /* of an array */
-    int64_t n;         /* items of an array, else 1 */
-    const uint8_t *data; /* little-endian values, unaligned; strings: in `texts` */
+    dc_gguf_type item;         /* of an array */
+    int64_t n;                 /* items of an array, else 1 */
+    const uint8_t *data;       /* little-endian values, unaligned; strings: in `texts` */
     const dc_gguf_text *texts; /* [n] of a string or an array of strings */
 } dc_gguf_kv;
 
@@ -95,7 +106,7 @@ int dc_gguf_writer_begin(dc_gguf_writer *w, const char *path, dc_error *err);
 int dc_gguf_writer_data(dc_gguf_writer *w, const void *bytes, size_t n, dc_error *err);
 int dc_gguf_writer_commit(dc_gguf_writer *w, dc_error *err);
 int64_t dc_gguf_writer_size(const dc_gguf_writer *w); /* bytes of the whole file, known once all is declared */
-void dc_gguf_writer_free(dc_gguf_writer *w); /* abandons what was not committed; NULL is fine */
+void dc_gguf_writer_free(dc_gguf_writer *w);          /* abandons what was not committed; NULL is fine */
 
 #ifdef __cplusplus
 }

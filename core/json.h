@@ -29,7 +29,8 @@ void dc_json_dump(dc_str *out, const json_t *value, int indent);
 /* A member of `object`, with a default when the key is absent or null; another type than wanted is DC_EFORMAT naming `where`
  * and the key; *out is then untouched. An `object` that is NULL or null has no keys. Integers are taken for reals, whole reals for
  * integers. Text is borrowed from the object, and refused when it holds a NUL character. */
-int dc_json_i64(int64_t *out, const json_t *object, const char *key, int64_t fallback, const char *where, dc_error *err);
+int dc_json_i64(int64_t *out, const json_t *object, const char *key, int64_t fallback, const char *where,
+                dc_error *err);
 int dc_json_f64(double *out, const json_t *object, const char *key, double fallback, const char *where, dc_error *err);
 int dc_json_bool(int *out, const json_t *object, const char *key, int fallback, const char *where, dc_error *err);
 int dc_json_text(const char **out, const json_t *object, const char *key, const char *fallback, const char *where,

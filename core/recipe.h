@@ -20,27 +20,31 @@ extern "C" {
 #endif
 
 typedef enum dc_key_type {
-    DC_KEY_INT, DC_KEY_REAL, DC_KEY_BOOL, DC_KEY_STR,
-    DC_KEY_STRS,  /* a list of strings; a single string is a list of one. With a range: each one is an integer */
-    DC_KEY_MAP,   /* string -> number, as rank_pattern */
-    DC_KEY_ITEMS  /* a list of sections (data.train, export): sub-keys are in the table as "data.train[].path". A text instead of a section
+    DC_KEY_INT,
+    DC_KEY_REAL,
+    DC_KEY_BOOL,
+    DC_KEY_STR,
+    DC_KEY_STRS, /* a list of strings; a single string is a list of one. With a range: each one is an integer */
+    DC_KEY_MAP,  /* string -> number, as rank_pattern */
+    DC_KEY_ITEMS /* a list of sections (data.train, export): sub-keys are in the table as "data.train[].path". A text instead of a section
                      is the value of its first sub-key, which every item must have; one item alone is a list of one. */
 } dc_key_type;
 
 typedef enum dc_key_change {
-    DC_CHANGE_NO = 0,  /* a run cannot go on with another value: refused by name on resume */
-    DC_CHANGE_OK       /* may change between kill and resume */
+    DC_CHANGE_NO = 0, /* a run cannot go on with another value: refused by name on resume */
+    DC_CHANGE_OK      /* may change between kill and resume */
 } dc_key_change;
 
 typedef struct dc_key {
-    const char *path;     /* "lora.r", "data.train[].path" */
+    const char *path; /* "lora.r", "data.train[].path" */
     dc_key_type type;
     const char *fallback; /* default as YAML text; NULL: absent unless given */
     double low, high;     /* inclusive range of numbers; equal: no range */
     const char *choices;  /* "error|cut|split", or NULL; for STR also a regex-free "a|b" set */
     dc_key_change change;
-    const char *stages;   /* stages whose output depends on the key: letters of "ptTme" (prepare teach Train merge export), "" none */
-    const char *help;     /* one line */
+    const char *
+        stages; /* stages whose output depends on the key: letters of "ptTme" (prepare teach Train merge export), "" none */
+    const char *help; /* one line */
 } dc_key;
 
 /* The table, ended by a NULL path, in the order of docs/recipe.md. */

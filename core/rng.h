@@ -13,14 +13,14 @@ extern "C" {
 #endif
 
 typedef enum dc_rng_stream {
-    DC_RNG_INIT = 1,    /* weights */
-    DC_RNG_LORA,        /* lora_A */
+    DC_RNG_INIT = 1, /* weights */
+    DC_RNG_LORA,     /* lora_A */
     DC_RNG_DROPOUT,
-    DC_RNG_ORDER,       /* document order */
-    DC_RNG_MIX,         /* mixing of sources */
-    DC_RNG_TEACH,       /* draws of a sampled store */
-    DC_RNG_SAMPLE,      /* generation */
-    DC_RNG_SPLIT,       /* held-out rows */
+    DC_RNG_ORDER,  /* document order */
+    DC_RNG_MIX,    /* mixing of sources */
+    DC_RNG_TEACH,  /* draws of a sampled store */
+    DC_RNG_SAMPLE, /* generation */
+    DC_RNG_SPLIT,  /* held-out rows */
     DC_RNG_TEST
 } dc_rng_stream;
 

@@ -34,7 +34,7 @@ typedef struct dc_st dc_st;
  * index must be in its file). */
 int dc_st_open(dc_st **out, const char *path, dc_error *err);
 int64_t dc_st_n(const dc_st *s);
-const dc_st_tensor *dc_st_at(const dc_st *s, int64_t i); /* sorted by name */
+const dc_st_tensor *dc_st_at(const dc_st *s, int64_t i);          /* sorted by name */
 const dc_st_tensor *dc_st_find(const dc_st *s, const char *name); /* NULL when absent */
 /* A value of __metadata__ of the first file, or NULL. */
 const char *dc_st_metadata(const dc_st *s, const char *key);

@@ -159,12 +159,12 @@ static const dc_key keys[] = {
         "go on from this PEFT directory; everything else of lora comes from its adapter_config.json"),
 
     TRAIN("train.", "T"),
-    INT("train.repeats", "1", 1, 16, NO, "T", "train the student, and its control, with so many seeds to see their spread; the first is exported"),
+    INT("train.repeats", "1", 1, 16, NO, "T",
+        "train the student, and its control, with so many seeds to see their spread; the first is exported"),
 
     ITEMS("export", OK, "e", "GGUF files to write: a list of types, or of sections"),
     STR("export[].type", NULL, "f32|f16|bf16|q8_0|q4_0", OK, "e", "element type of the file's matrices"),
     STR("export[].name", NULL, NULL, OK, "e", "general.name and the file's name; default: the output folder's name"),
-    STR("export[].imatrix", NULL, NULL, OK, "e", "importance matrix in llama.cpp's GGUF format"),
 
     ITEMS("eval.generate", OK, "", "evaluation by generating answers"),
     STR("eval.generate[].path", NULL, NULL, OK, "", "rows with a prompt and the right answer"),

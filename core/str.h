@@ -27,8 +27,8 @@ void dc_str_putf(dc_str *s, const char *format, ...)
     __attribute__((format(printf, 2, 3)))
 #endif
     ;
-void dc_str_clear(dc_str *s);   /* n = 0; memory and `failed` stay */
-void dc_str_release(dc_str *s); /* twice is safe */
+void dc_str_clear(dc_str *s);             /* n = 0; memory and `failed` stay */
+void dc_str_release(dc_str *s);           /* twice is safe */
 const char *dc_str_text(const dc_str *s); /* never NULL */
 
 /* UTF-8: decodes one code point of text[0..n), n > 0; returns the bytes used. An invalid sequence gives *cp = -1 and the

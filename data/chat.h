@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/str.h"
+#include "data/tokenizer.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -40,8 +41,15 @@ typedef struct dc_spans {
 /* Renders with variables {messages, tools, add_generation_prompt, bos_token, eos_token, ...}: an object. Spans may be NULL; they are
  * appended to, release with dc_spans_release. A template's raise_exception is DC_EFORMAT with its text. `now` is the time strftime_now
  * sees, in seconds, so that tests and hashes can fix it. */
-int dc_template_render(const dc_template *t, dc_str *out, dc_spans *spans, const json_t *variables, int64_t now, dc_error *err);
+int dc_template_render(const dc_template *t, dc_str *out, dc_spans *spans, const json_t *variables, int64_t now,
+                       dc_error *err);
 void dc_spans_release(dc_spans *s);
+
+/* The variables of a conversation as transformers' apply_chat_template hands them over: keys of a message that are null are dropped, the reasoning of
+ * a turn is readable as reasoning_content and thinking, `tools` is none when NULL, and the tokenizer's special tokens (may be NULL) are
+ * bos_token, eos_token, pad_token. `more` (or NULL) is an object of further variables, which win. *out is a new reference. */
+int dc_chat_variables(json_t **out, const json_t *messages, const json_t *tools, const json_t *more,
+                      const dc_tokenizer *tokenizer, int add_generation_prompt, dc_error *err);
 
 #ifdef __cplusplus
 }

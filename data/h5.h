@@ -18,7 +18,8 @@
 extern "C" {
 #endif
 
-typedef enum dc_h5_type { DC_H5_U8, DC_H5_U16, DC_H5_U32, DC_H5_U64, DC_H5_F32, DC_H5_TYPES } dc_h5_type;
+/* DC_H5_F16 items are the bits of a half number, as core/half.h makes them; outside programs see a 16-bit float. */
+typedef enum dc_h5_type { DC_H5_U8, DC_H5_U16, DC_H5_U32, DC_H5_U64, DC_H5_F16, DC_H5_F32, DC_H5_TYPES } dc_h5_type;
 
 size_t dc_h5_type_size(dc_h5_type type);
 
@@ -26,11 +27,12 @@ size_t dc_h5_type_size(dc_h5_type type);
 typedef struct dc_h5_writer dc_h5_writer;
 
 int dc_h5_create(dc_h5_writer **out, const char *path, const char *format, int64_t version, dc_error *err);
-int dc_h5_put_text(dc_h5_writer *w, const char *name, const char *text, dc_error *err);   /* attributes of the root */
+int dc_h5_put_text(dc_h5_writer *w, const char *name, const char *text, dc_error *err); /* attributes of the root */
 int dc_h5_put_int(dc_h5_writer *w, const char *name, int64_t value, dc_error *err);
 int dc_h5_put_real(dc_h5_writer *w, const char *name, double value, dc_error *err);
 /* A column of `chunk` items a chunk (the last may be short); its number is used below. */
-int dc_h5_column(dc_h5_writer *w, int *column, const char *name, dc_h5_type type, int64_t chunk, int level, dc_error *err);
+int dc_h5_column(dc_h5_writer *w, int *column, const char *name, dc_h5_type type, int64_t chunk, int level,
+                 dc_error *err);
 int dc_h5_append(dc_h5_writer *w, int column, const void *items, int64_t n, dc_error *err);
 int64_t dc_h5_written(const dc_h5_writer *w, int column); /* items so far */
 int64_t dc_h5_stored(const dc_h5_writer *w);              /* compressed bytes so far */
@@ -57,9 +59,13 @@ int dc_h5_read(dc_h5_file *f, int column, void *out, int64_t first, int64_t n, d
 void dc_h5_set_cache(dc_h5_file *f, int64_t bytes);
 
 /* ---- manifest ---- one JSON line a finished file, appended and synced: {"file", "bytes", "xxh3", ...extra}. */
-/* Hashes DIR/name and appends its line to DIR/manifest.jsonl. */
+/* Hashes DIR/name and puts its line behind the others of DIR/manifest.jsonl; an older line of that name goes. */
 int dc_manifest_add(const char *dir, const char *name, dc_error *err);
-/* Checks that every file of the manifest is there with its size; with `deep` also its hash. Names of files come back sorted. */
+/* Drops the lines of files that `drop` says 1 for. No manifest is fine. */
+int dc_manifest_drop(const char *dir, int (*drop)(const void *context, const char *name), const void *context,
+                     dc_error *err);
+/* Checks that every file of the manifest is there with its size; with `deep` also its hash. Names of files
+ * come back sorted, to be freed with dc_names_free. */
 int dc_manifest_check(const char *dir, int deep, char ***names, size_t *n, dc_error *err);
 
 #ifdef __cplusplus

@@ -20,15 +20,15 @@ extern "C" {
 /* What a set says of itself; stands in every file's attributes. */
 typedef struct dc_set_info {
     int64_t vocab_size;
-    int64_t max_length;      /* no document is longer */
-    dc_hash tokenizer;       /* dc_tokenizer_hash */
-    dc_hash chat_template;   /* of its text; zeros: none */
-    dc_hash settings;        /* of the recipe keys that prepare depends on */
+    int64_t max_length;    /* no document is longer */
+    dc_hash tokenizer;     /* dc_tokenizer_hash */
+    dc_hash chat_template; /* of its text; zeros: none */
+    dc_hash settings;      /* of the recipe keys that prepare depends on */
 } dc_set_info;
 
 typedef struct dc_doc {
-    const int32_t *ids;      /* [n] */
-    const uint8_t *mask;     /* [n]; mask[0] never counts: nothing predicts the first token */
+    const int32_t *ids;  /* [n] */
+    const uint8_t *mask; /* [n]; mask[0] never counts: nothing predicts the first token */
     int64_t n;
     uint32_t source;
     uint64_t row;
@@ -37,7 +37,8 @@ typedef struct dc_doc {
 
 typedef struct dc_shard_writer dc_shard_writer;
 
-int dc_shard_writer_new(dc_shard_writer **out, const char *dir, const char *set, const dc_set_info *info, dc_error *err);
+int dc_shard_writer_new(dc_shard_writer **out, const char *dir, const char *set, const dc_set_info *info,
+                        dc_error *err);
 int dc_shard_writer_add(dc_shard_writer *w, const dc_doc *doc, dc_error *err);
 /* Publishes the last file and adds the files to the manifest. */
 int dc_shard_writer_commit(dc_shard_writer *w, dc_error *err);

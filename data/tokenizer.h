@@ -55,7 +55,8 @@ int dc_decode(const dc_tokenizer *t, dc_str *text, const int32_t *ids, size_t n,
 int64_t dc_tokenizer_size(const dc_tokenizer *t); /* highest id + 1 */
 /* The bytes of one token as they stand in text (byte-level mapping undone), borrowed; NULL for a hole. */
 const char *dc_token_bytes(const dc_tokenizer *t, int32_t id, size_t *n);
-int32_t dc_token_find(const dc_tokenizer *t, const char *content); /* of an added or vocabulary token's literal content; -1 */
+int32_t dc_token_find(const dc_tokenizer *t,
+                      const char *content); /* of an added or vocabulary token's literal content; -1 */
 int dc_token_is_special(const dc_tokenizer *t, int32_t id);
 int32_t dc_tokenizer_bos(const dc_tokenizer *t); /* -1 when there is none */
 int32_t dc_tokenizer_eos(const dc_tokenizer *t);
@@ -68,7 +69,8 @@ const char *dc_tokenizer_chat_template(const dc_tokenizer *t); /* NULL when ther
 dc_hash dc_tokenizer_hash(const dc_tokenizer *t);
 
 /* Explains how two tokenizers differ (sizes, first differing id): DC_EMISMATCH; DC_OK when they give the same ids. */
-int dc_tokenizer_same(const dc_tokenizer *a, const dc_tokenizer *b, const char *name_a, const char *name_b, dc_error *err);
+int dc_tokenizer_same(const dc_tokenizer *a, const dc_tokenizer *b, const char *name_a, const char *name_b,
+                      dc_error *err);
 
 /* ---- writing ---- */
 /* Writes DIR/tokenizer.json, tokenizer_config.json (special tokens, chat template) so that transformers loads them. One that came

@@ -13,10 +13,10 @@ typedef struct kd {
     dc_kd_options o;
     /* from a store */
     dc_store *store;
-    dc_rows rows;          /* targets of the batch, on the host */
+    dc_rows rows; /* targets of the batch, on the host */
     int64_t per_row;
-    char *device;          /* a chunk's targets: first, ids, p, entropy */
-    int64_t *first;        /* a chunk's row starts, from 0, on the host */
+    char *device;   /* a chunk's targets: first, ids, p, entropy */
+    int64_t *first; /* a chunk's row starts, from 0, on the host */
     /* online */
     dc_plan *teacher;
     dc_run teacher_run;
@@ -56,7 +56,8 @@ static size_t parts_bytes(int64_t chunk, int64_t per_row)
 
 static parts parts_of(char *base, int64_t chunk, int64_t per_row)
 {
-    char *ids = base + padded(chunk + 1, 8), *p = ids + padded(chunk * per_row, 4), *entropy = p + padded(chunk * per_row, 4);
+    char *ids = base + padded(chunk + 1, 8), *p = ids + padded(chunk * per_row, 4),
+         *entropy = p + padded(chunk * per_row, 4);
     return (parts){.first = (void *)base, .ids = (void *)ids, .p = (void *)p, .entropy = (void *)entropy};
 }
 
@@ -90,16 +91,21 @@ static int online_targets(void *context, dc_loss *loss, int64_t first, int64_t n
     return DC_OK;
 }
 
-static int run_kd(dc_objective *self, dc_plan *plan, const dc_packed *batch, const dc_run *run, double denominator, int gradient,
-                  dc_losses *out, dc_error *err)
+static int run_kd(dc_objective *self, dc_plan *plan, const dc_packed *batch, const dc_run *run, double denominator,
+                  int gradient, dc_losses *out, dc_error *err)
 {
     kd *k = (kd *)self;
-    const dc_walk_options o = {.ce_scale = 1 - k->o.kd_ratio, .kd_scale = k->o.kd_ratio, .denominator = denominator,
-                               .gradient = gradient, .targets = k->store ? store_targets : online_targets, .context = k};
+    const dc_walk_options o = {.ce_scale = 1 - k->o.kd_ratio,
+                               .kd_scale = k->o.kd_ratio,
+                               .denominator = denominator,
+                               .gradient = gradient,
+                               .targets = k->store ? store_targets : online_targets,
+                               .context = k};
     if (k->store) {
         k->rows.M = 0;
         for (int64_t b = 0; b < batch->B; b++) {
-            const int rc = dc_store_read(k->store, &k->rows, batch->docs[b], batch->cu_rows[b + 1] - batch->cu_rows[b], err);
+            const int rc =
+                dc_store_read(k->store, &k->rows, batch->docs[b], batch->cu_rows[b + 1] - batch->cu_rows[b], err);
             if (rc != DC_OK) return rc;
         }
     } else {
@@ -115,8 +121,8 @@ static size_t bytes(const dc_objective *self)
 {
     const kd *k = (const kd *)self;
     const int64_t chunk = dc_walk_chunk(k->walk);
-    const size_t targets = k->store ? parts_bytes(chunk, k->per_row)
-                                    : (size_t)chunk * (size_t)k->student->config.V * sizeof(float);
+    const size_t targets =
+        k->store ? parts_bytes(chunk, k->per_row) : (size_t)chunk * (size_t)k->student->config.V * sizeof(float);
     return dc_walk_bytes(k->walk) + targets;
 }
 
@@ -136,13 +142,12 @@ static int kd_new(kd **out, dc_model *student, const dc_kd_options *o, dc_error 
 {
     kd *k = dc_calloc(1, sizeof *k);
     if (!k) return dc_fail_memory(err, sizeof *k, "an objective");
-    k->base = (dc_objective){.name = "forward_kl", .has_kd = 1, .measure = measure, .run = run_kd, .bytes = bytes, .free = kd_free};
+    k->base = (dc_objective){
+        .name = "forward_kl", .has_kd = 1, .measure = measure, .run = run_kd, .bytes = bytes, .free = kd_free};
     k->student = student, k->o = *o;
     const int rc = dc_walk_new(&k->walk, student, o->chunk_bytes, err);
-    if (rc == DC_OK)
-        *out = k;
-    else
-        kd_free(&k->base);
+    if (rc == DC_OK) *out = k;
+    else kd_free(&k->base);
     return rc;
 }
 
@@ -167,15 +172,13 @@ int dc_objective_kd_store(dc_objective **out, dc_model *student, dc_store *store
     DC_TRY(dc_dev_alloc(student->dev, &memory, parts_bytes(chunk, k->per_row), "a chunk of targets", err));
     k->device = memory;
 done:
-    if (rc == DC_OK)
-        *out = &k->base;
-    else if (k)
-        kd_free(&k->base);
+    if (rc == DC_OK) *out = &k->base;
+    else if (k) kd_free(&k->base);
     return rc;
 }
 
-int dc_objective_kd_online(dc_objective **out, dc_model *student, dc_plan *teacher, int teacher_adapter, const dc_kd_options *o,
-                           dc_error *err)
+int dc_objective_kd_online(dc_objective **out, dc_model *student, dc_plan *teacher, int teacher_adapter,
+                           const dc_kd_options *o, dc_error *err)
 {
     int rc = DC_OK;
     kd *k = NULL;
@@ -184,21 +187,21 @@ int dc_objective_kd_online(dc_objective **out, dc_model *student, dc_plan *teach
     DC_TRY(kd_new(&k, student, o, err));
     k->teacher = teacher;
     k->teacher_run = (dc_run){.adapter = teacher_adapter};
-    DC_TRY(dc_dev_alloc(student->dev, &memory, (size_t)dc_walk_chunk(k->walk) * (size_t)student->config.V * sizeof(float),
+    DC_TRY(dc_dev_alloc(student->dev, &memory,
+                        (size_t)dc_walk_chunk(k->walk) * (size_t)student->config.V * sizeof(float),
                         "a chunk of the teacher's logits", err));
     k->teacher_logits = memory;
 done:
-    if (rc == DC_OK)
-        *out = &k->base;
-    else if (k)
-        kd_free(&k->base);
+    if (rc == DC_OK) *out = &k->base;
+    else if (k) kd_free(&k->base);
     return rc;
 }
 
 int dc_kd_check(const dc_model *teacher, const dc_model *student, dc_error *err)
 {
     if (teacher->config.V == student->config.V) return DC_OK;
-    return dc_fail(err, DC_EMISMATCH,
-                   "teacher and student do not share a vocabulary: %lld and %lld entries. Use a student of the same family.",
-                   (long long)teacher->config.V, (long long)student->config.V);
+    return dc_fail(
+        err, DC_EMISMATCH,
+        "teacher and student do not share a vocabulary: %lld and %lld entries. Use a student of the same family.",
+        (long long)teacher->config.V, (long long)student->config.V);
 }

@@ -22,11 +22,12 @@ typedef struct dc_kd_options {
 dc_kd_options dc_kd_defaults(void); /* 0.5, 1, scaled */
 
 /* From a store, which stays the caller's and open. */
-int dc_objective_kd_store(dc_objective **out, dc_model *student, dc_store *store, const dc_kd_options *o, dc_error *err);
+int dc_objective_kd_store(dc_objective **out, dc_model *student, dc_store *store, const dc_kd_options *o,
+                          dc_error *err);
 /* From a teacher that runs beside the student: a plan without backward, made by the caller for the same bounds. Its adapter (-1: none) makes
  * self-distillation possible: teacher and student may share one base. */
-int dc_objective_kd_online(dc_objective **out, dc_model *student, dc_plan *teacher, int teacher_adapter, const dc_kd_options *o,
-                           dc_error *err);
+int dc_objective_kd_online(dc_objective **out, dc_model *student, dc_plan *teacher, int teacher_adapter,
+                           const dc_kd_options *o, dc_error *err);
 
 /* Teacher and student must share a vocabulary: compares logits' widths; for tokenizers see data/tokenizer.h. */
 int dc_kd_check(const dc_model *teacher, const dc_model *student, dc_error *err);

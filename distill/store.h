@@ -37,10 +37,10 @@ typedef struct dc_store_info {
 /* Targets of consecutive rows, as the loss op wants them (kernels/ops.h, dc_loss). Arrays grow and are reused. */
 typedef struct dc_rows {
     int64_t M;
-    int64_t *first;   /* [M + 1] */
+    int64_t *first; /* [M + 1] */
     int32_t *ids;
-    float *p;         /* at `temperature`; sampled: counts / n_samples */
-    float *entropy;   /* [M] */
+    float *p;          /* at `temperature`; sampled: counts / n_samples */
+    float *entropy;    /* [M] */
     float *teacher_ce; /* [M] */
     size_t room_rows, room_items;
 } dc_rows;
@@ -50,8 +50,8 @@ void dc_rows_release(dc_rows *rows);
 typedef struct dc_store_writer dc_store_writer;
 
 /* Continues an unfinished capture of the same info: *next_doc is the first document to add. Another info in DIR is DC_EMISMATCH. */
-int dc_store_writer_new(dc_store_writer **out, int64_t *next_doc, const char *dir, const char *set, const dc_store_info *info,
-                        dc_error *err);
+int dc_store_writer_new(dc_store_writer **out, int64_t *next_doc, const char *dir, const char *set,
+                        const dc_store_info *info, dc_error *err);
 /* All rows of the next document (M may be 0). `logsumexp` [M] at temperature 1 may be NULL for sampled. */
 int dc_store_writer_add(dc_store_writer *w, int64_t doc, const dc_rows *rows, const float *logsumexp, dc_error *err);
 int dc_store_writer_flush(dc_store_writer *w, dc_error *err);  /* publishes what there is: at a stop */

@@ -84,7 +84,8 @@ static int ascending(const void *a, const void *b)
 }
 
 /* Draws with replacement: sorted uniforms walk once along the cumulative sum. */
-static void sample(dc_row_targets *out, dc_target_scratch *s, double total, const dc_store_info *info, int64_t doc, int64_t row)
+static void sample(dc_row_targets *out, dc_target_scratch *s, double total, const dc_store_info *info, int64_t doc,
+                   int64_t row)
 {
     const int64_t N = info->n_samples;
     for (int64_t k = 0; k < N; k += 2) {
@@ -94,6 +95,8 @@ static void sample(dc_row_targets *out, dc_target_scratch *s, double total, cons
         if (k + 1 < N) s->draws[k + 1] = dc_rng_f64(u[2], u[3]) * total;
     }
     qsort(s->draws, (size_t)N, sizeof *s->draws, ascending);
+    /* u * total may round up to total, behind which no entry stands. */
+    for (int64_t k = N - 1; k >= 0 && s->draws[k] >= total; k--) s->draws[k] = nextafter(total, 0);
     const int64_t n_blocks = (s->V + BLOCK - 1) / BLOCK;
     double before = 0; /* the sum of all blocks before b */
     int64_t b = 0, k = 0;
@@ -109,17 +112,16 @@ static void sample(dc_row_targets *out, dc_target_scratch *s, double total, cons
             sum += (double)s->e[i];
             int64_t count = 0;
             while (k < N && s->draws[k] < sum) count++, k++;
-            if (count) out->ids[out->n] = (int32_t)i, out->p[out->n++] = (float)count / (float)N;
+            if (count) out->ids[out->n] = (int32_t)i, out->p[out->n++] = (float)count;
         }
-        /* A draw between this block's float sum and its double sum belongs to the block's last entry; one behind the end as well. */
+        /* A draw between this block's double sum and its float sum belongs to the block's last entry. */
         int64_t count = 0;
-        while (k < N && last >= 0 && (s->draws[k] < before + s->blocks[b] || b + 1 == n_blocks)) count++, k++;
-        if (count && out->n && out->ids[out->n - 1] == last)
-            out->p[out->n - 1] += (float)count / (float)N;
-        else if (count)
-            out->ids[out->n] = (int32_t)last, out->p[out->n++] = (float)count / (float)N;
+        while (k < N && last >= 0 && s->draws[k] < before + s->blocks[b]) count++, k++;
+        if (count && out->n && out->ids[out->n - 1] == last) out->p[out->n - 1] += (float)count;
+        else if (count) out->ids[out->n] = (int32_t)last, out->p[out->n++] = (float)count;
         if (b + 1 < n_blocks) before += s->blocks[b++];
     }
+    for (int64_t i = 0; i < out->n; i++) out->p[i] /= (float)N; /* once: the store must give back the same bits */
 }
 
 /* Sinks entry i of a heap whose root is the least (logit, then highest id): what is thrown out first. */
@@ -166,27 +168,29 @@ static void take_topk(dc_row_targets *out, dc_target_scratch *s, const float *z,
     out->n = n;
 }
 
-int dc_row_targets_make(dc_row_targets *out, dc_target_scratch *s, const float *logits, int32_t label, const dc_store_info *info,
-                        int64_t doc, int64_t row, dc_error *err)
+int dc_row_targets_make(dc_row_targets *out, dc_target_scratch *s, const float *logits, int32_t label,
+                        const dc_store_info *info, int64_t doc, int64_t row, dc_error *err)
 {
     const double t = info->temperature;
     float top = logits[0], worst = 0;
+    if (label < 0 || label >= s->V)
+        return dc_fail(err, DC_EMISMATCH,
+                       "document %lld, loss row %lld: the label is token %d, the teacher's vocabulary has %lld",
+                       (long long)doc, (long long)row, (int)label, (long long)s->V);
     for (int64_t v = 0; v < s->V; v++) {
         top = logits[v] > top ? logits[v] : top;
         worst += logits[v] * 0; /* NaN as soon as one is not finite */
     }
     if (worst != 0 || !isfinite(top))
-        return dc_fail(err, DC_ENUMERIC, "document %lld, loss row %lld: the teacher's logits are not finite", (long long)doc,
-                       (long long)row);
+        return dc_fail(err, DC_ENUMERIC, "document %lld, loss row %lld: the teacher's logits are not finite",
+                       (long long)doc, (long long)row);
     sums at_t = exponentials(s, logits, top, 1);
     out->logsumexp = (float)((double)top + log(at_t.e));
     out->ce = (float)((double)top + log(at_t.e) - (double)logits[label]);
     if (t != 1) at_t = exponentials(s, logits, top, (float)(1 / t));
     out->entropy = (float)(log(at_t.e) - at_t.ez / at_t.e);
-    if (info->kind == DC_TARGETS_SAMPLED)
-        sample(out, s, at_t.e, info, doc, row);
-    else
-        take_topk(out, s, logits, at_t.e, info->topk);
+    if (info->kind == DC_TARGETS_SAMPLED) sample(out, s, at_t.e, info, doc, row);
+    else take_topk(out, s, logits, at_t.e, info->topk);
     out->mass = out->dot = out->kept2 = 0;
     for (int64_t i = 0; i < out->n; i++) {
         const double p = (double)s->e[out->ids[i]] / at_t.e, kept = (double)out->p[i];

@@ -21,13 +21,13 @@ typedef struct capture {
     dc_set *set;
     dc_store_writer *writer;
     const dc_store_info *info;
-    int64_t per_row;       /* entries a row may have */
+    int64_t per_row; /* entries a row may have */
     /* the batch */
     int64_t T, B, M, max_T, max_B, max_M;
     int32_t *ids, *pos, *cu, *rows, *labels;
     int64_t *docs, *doc_rows; /* [B] numbers; [B + 1] first rows */
     /* results of the batch */
-    dc_row_targets *targets;  /* [max_M], pointing into the two below */
+    dc_row_targets *targets; /* [max_M], pointing into the two below */
     int32_t *target_ids;
     float *target_p, *logsumexp;
     /* head */
@@ -44,8 +44,8 @@ static void close_all(capture *c)
 {
     for (int64_t i = 0; i < c->n_scratch; i++) dc_target_scratch_release(&c->scratch[i]);
     dc_dev_free(c->m->dev, c->logits);
-    void *memory[] = {c->ids, c->pos, c->cu, c->rows, c->labels, c->docs, c->doc_rows, c->targets, c->target_ids, c->target_p, c->logsumexp,
-                      c->host};
+    void *memory[] = {c->ids,      c->pos,     c->cu,         c->rows,     c->labels,    c->docs,
+                      c->doc_rows, c->targets, c->target_ids, c->target_p, c->logsumexp, c->host};
     for (size_t i = 0; i < sizeof memory / sizeof *memory; i++) dc_free(memory[i]);
     dc_store_writer_free(c->writer);
 }
@@ -64,8 +64,8 @@ static int open_all(capture *c, dc_error *err)
     c->targets = dc_calloc(M, sizeof *c->targets);
     c->target_ids = dc_malloc(M * K * 4), c->target_p = dc_malloc(M * K * 4), c->logsumexp = dc_malloc(M * 4);
     c->host = dc_malloc(logit_bytes);
-    if (!c->ids || !c->pos || !c->rows || !c->labels || !c->cu || !c->docs || !c->doc_rows || !c->targets || !c->target_ids ||
-        !c->target_p || !c->logsumexp || !c->host)
+    if (!c->ids || !c->pos || !c->rows || !c->labels || !c->cu || !c->docs || !c->doc_rows || !c->targets ||
+        !c->target_ids || !c->target_p || !c->logsumexp || !c->host)
         return dc_fail_memory(err, M * K * 8 + logit_bytes, "a capture");
     for (size_t i = 0; i < M; i++) c->targets[i].ids = c->target_ids + i * K, c->targets[i].p = c->target_p + i * K;
     for (c->n_scratch = 0; c->n_scratch < c->chunk; c->n_scratch++) {
@@ -84,8 +84,8 @@ static int take(capture *c, int64_t doc, int *taken, dc_error *err)
     const int64_t n = dc_set_doc_length(c->set, doc), rows = dc_set_doc_trained(c->set, doc);
     *taken = c->B < c->max_B && c->T + n <= c->max_T && c->M + rows <= c->max_M;
     if (!*taken && !c->B)
-        return dc_fail(err, DC_ENOMEM, "document %lld has %lld tokens, more than the capture's plan of %lld holds", (long long)doc,
-                       (long long)n, (long long)c->max_T);
+        return dc_fail(err, DC_ENOMEM, "document %lld has %lld tokens, more than the capture's plan of %lld holds",
+                       (long long)doc, (long long)n, (long long)c->max_T);
     if (!*taken) return DC_OK;
     uint8_t *mask = (uint8_t *)(c->pos + c->T); /* n bytes in the place of n positions, which are written behind */
     const int rc = dc_set_read(c->set, doc, c->ids + c->T, mask, NULL, err);
@@ -165,7 +165,8 @@ static int finish_batch(capture *c, dc_rows *rows, dc_error *err)
     int rc = dc_stop_check("teach", err);
     if (rc != DC_OK) return rc;
     if (c->M) {
-        const dc_batch batch = {.T = c->T, .B = c->B, .M = c->M, .ids = c->ids, .pos = c->pos, .cu_seqlens = c->cu, .rows = c->rows};
+        const dc_batch batch = {
+            .T = c->T, .B = c->B, .M = c->M, .ids = c->ids, .pos = c->pos, .cu_seqlens = c->cu, .rows = c->rows};
         rc = dc_forward(c->plan, &batch, &c->run, err);
         if (rc == DC_OK) rc = make_targets(c, err);
     }
@@ -228,16 +229,19 @@ int dc_teach(dc_teach_result *out, dc_plan *teacher, int adapter, dc_set *set, c
     dc_rows rows = {0};
     const double began = dc_now();
     *out = (dc_teach_result){0};
-    capture c = {.plan = teacher, .m = dc_plan_model(teacher), .run = {.adapter = adapter}, .set = set, .info = info, .out = out};
+    capture c = {.plan = teacher,
+                 .m = dc_plan_model(teacher),
+                 .run = {.adapter = adapter},
+                 .set = set,
+                 .info = info,
+                 .out = out};
     DC_TRY(open_all(&c, err));
     DC_TRY(rows_room(&c, &rows, err));
     DC_TRY(dc_store_writer_new(&c.writer, &next, dir, set_name, info, err));
     out->kept = next;
     rc = walk(&c, next, &rows, err);
-    if (rc == DC_OK)
-        DC_TRY(dc_store_writer_commit(c.writer, err));
-    else if (rc == DC_ESTOPPED)
-        dc_store_writer_flush(c.writer, NULL);
+    if (rc == DC_OK) DC_TRY(dc_store_writer_commit(c.writer, err));
+    else if (rc == DC_ESTOPPED) dc_store_writer_flush(c.writer, NULL);
     finish(&c, began);
 done:
     dc_rows_release(&rows);

@@ -12,12 +12,12 @@ extern "C" {
 
 typedef struct dc_teach_result {
     int64_t docs, rows;
-    int64_t bytes;          /* of the store */
+    int64_t bytes; /* of the store */
     double seconds;
-    double angle;           /* degrees between kept and full target distributions, stacked over all rows */
-    double mass;            /* mean teacher mass that the stored ids cover */
-    double teacher_nll;     /* mean CE of the labels */
-    int64_t kept;           /* documents that were there already */
+    double angle;       /* degrees between kept and full target distributions, stacked over all rows */
+    double mass;        /* mean teacher mass that the stored ids cover */
+    double teacher_nll; /* mean CE of the labels */
+    int64_t kept;       /* documents that were there already */
 } dc_teach_result;
 
 /* Walks the set's documents in order, several a batch (the plan's bounds), resumes a killed capture, polls core/stop.h. `info` names what is

@@ -29,7 +29,8 @@ int dc_export_type(dc_dtype *out, const char *name, dc_error *err)
             *out = types[i].type;
             return DC_OK;
         }
-    return dc_fail(err, DC_EUNKNOWN, "export type '%s' is not known; decant writes f32, f16, bf16, q8_0 and q4_0", name);
+    return dc_fail(err, DC_EUNKNOWN, "export type '%s' is not known; decant writes f32, f16, bf16, q8_0 and q4_0",
+                   name);
 }
 
 static uint32_t file_type(dc_dtype type)
@@ -57,6 +58,12 @@ dc_dtype dc_export_tensor_type(const dc_model *m, const dc_tensor_spec *spec, dc
     return asked;
 }
 
+void dc_export_shape(const dc_tensor_spec *spec, int64_t *rows, int64_t *cols)
+{
+    *rows = spec->n_dims > 1 ? spec->shape[0] : 1;
+    *cols = spec->n_dims > 1 ? spec->shape[1] : spec->shape[0];
+}
+
 int64_t dc_export_rows(const dc_tensor_spec *spec)
 {
     if (spec->n_dims < 2) return 1;
@@ -65,17 +72,22 @@ int64_t dc_export_rows(const dc_tensor_spec *spec)
     return n < unit ? unit : n;
 }
 
-void dc_export_read(const dc_model *m, const dc_export_options *o, const dc_weight *w, float *out, float *work, int64_t row, int64_t n)
+void dc_export_read(const dc_model *m, const dc_export_options *o, const dc_weight *w, float *out, float *work,
+                    int64_t row, int64_t n)
 {
     float *to = w->spec.permute_heads ? work : out;
-    if (o->rows)
-        o->rows(o->rows_context, w, to, row, n);
-    else
-        dc_weight_rows(m, w, to, row, n);
+    const int64_t cols = w->spec.n_dims > 1 ? w->spec.shape[1] : 1;
+    if (w->spec.n_dims < 2) n = w->spec.shape[0]; /* to dc_weight_rows a vector is as many rows of one element */
+    if (o->rows) o->rows(o->rows_context, w, to, row, n);
+    else dc_weight_rows(m, w, to, row, n);
     if (!w->spec.permute_heads) return;
-    const int64_t cols = w->spec.shape[1];
     for (int64_t i = 0; i < n; i++)
         memcpy(out + i * cols, work + (dc_gguf_row(&w->spec, row + i) - row) * cols, (size_t)cols * sizeof *out);
+}
+
+int dc_export_has(const dc_model *m, const dc_weight *w)
+{
+    return w->data.data && !(m->config.tied && w->spec.role == DC_W_HEAD);
 }
 
 typedef struct row_job {
@@ -91,19 +103,17 @@ static void write_row(void *context, int64_t i)
     j->write(j->out + i * j->row_bytes, j->x + i * j->cols, j->cols);
 }
 
-static void shape_of(const dc_tensor_spec *spec, int64_t *rows, int64_t *cols)
-{
-    *rows = spec->n_dims > 1 ? spec->shape[0] : 1;
-    *cols = spec->n_dims > 1 ? spec->shape[1] : spec->shape[0];
-}
-
-static int write_tensor(dc_gguf_writer *w, const dc_model *m, const dc_export_options *o, const dc_weight *weight, dc_error *err)
+static int write_tensor(dc_gguf_writer *w, const dc_model *m, const dc_export_options *o, const dc_weight *weight,
+                        dc_error *err)
 {
     int rc = DC_OK, fallback;
     int64_t rows, cols;
-    shape_of(&weight->spec, &rows, &cols);
+    dc_export_shape(&weight->spec, &rows, &cols);
     const dc_dtype type = dc_export_tensor_type(m, &weight->spec, o->type, &fallback);
     const int64_t block = dc_export_rows(&weight->spec), row_bytes = dc_dtype_bytes(type, cols);
+    if (fallback)
+        dc_log(DC_LOG_WARN, "%s: rows of %lld are no multiple of %d; written as F16", weight->spec.gguf,
+               (long long)cols, dc_dtype_get(o->type)->block);
     float *x = dc_malloc((size_t)(block * cols) * sizeof *x), *work = dc_malloc((size_t)(block * cols) * sizeof *work);
     char *packed = dc_malloc((size_t)(block * row_bytes));
     if (!x || !work || !packed) {
@@ -114,7 +124,8 @@ static int write_tensor(dc_gguf_writer *w, const dc_model *m, const dc_export_op
         const int64_t n = rows - row < block ? rows - row : block;
         DC_TRY(dc_stop_check("export", err));
         dc_export_read(m, o, weight, x, work, row, n);
-        const row_job job = {.write = dc_row_writer(type, ~0u), .out = packed, .x = x, .cols = cols, .row_bytes = row_bytes};
+        const row_job job = {
+            .write = dc_row_writer(type, ~0u), .out = packed, .x = x, .cols = cols, .row_bytes = row_bytes};
         dc_pool_for(n, write_row, (void *)&job);
         DC_TRY(dc_gguf_writer_data(w, packed, (size_t)(n * row_bytes), err));
     }
@@ -125,18 +136,12 @@ done:
     return rc;
 }
 
-/* Is it written at all? A tied head is the embedding. */
-static int is_written(const dc_model *m, const dc_weight *w)
-{
-    return w->data.data && !(m->config.tied && w->spec.role == DC_W_HEAD);
-}
-
 static void put_general(dc_gguf_writer *w, const dc_model *m, const dc_export_options *o, const char *path)
 {
     char name[256];
     snprintf(name, sizeof name, "%s", o->name ? o->name : dc_path_base(path));
-    char *end = strstr(name, ".gguf");
-    if (!o->name && end) *end = 0;
+    char *end = strrchr(name, '.');
+    if (!o->name && end && !strcmp(end, ".gguf")) *end = 0;
     dc_gguf_put_str(w, "general.architecture", dc_family_gguf_arch(m->config.family));
     dc_gguf_put_str(w, "general.type", "model");
     dc_gguf_put_str(w, "general.name", name);
@@ -150,25 +155,29 @@ static void put_general(dc_gguf_writer *w, const dc_model *m, const dc_export_op
 }
 
 /* Everything but the data. */
-static int declare(dc_gguf_writer *w, const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o,
-                   dc_export_result *result, dc_error *err)
+static int declare(dc_gguf_writer *w, const char *path, const dc_model *m, const dc_tokenizer *t,
+                   const dc_export_options *o, dc_export_result *result, dc_error *err)
 {
+    float factors[DC_ROPE_PAIRS];
     put_general(w, m, o, path);
-    dc_config_put_gguf(&m->config, w);
-    const int rc = dc_tokenizer_put_gguf(t, w, m->config.V, err);
+    int rc = dc_config_put_gguf(&m->config, w, err);
+    if (rc == DC_OK) rc = dc_tokenizer_put_gguf(t, w, m->config.V, err);
     if (rc != DC_OK) return rc;
+    if (dc_config_rope_freqs(factors, &m->config)) {
+        const int64_t ne[1] = {m->config.n_rot / 2};
+        dc_gguf_put_tensor(w, "rope_freqs.weight", DC_F32, 1, ne);
+        result->tensors++;
+    }
     for (size_t i = 0; i < m->n_weights; i++) {
         const dc_tensor_spec *spec = &m->weights[i].spec;
         int fallback;
-        if (!is_written(m, &m->weights[i])) continue;
+        if (!dc_export_has(m, &m->weights[i])) continue;
         const dc_dtype type = dc_export_tensor_type(m, spec, o->type, &fallback);
-        const int64_t ne[2] = {spec->n_dims > 1 ? spec->shape[1] : spec->shape[0], spec->n_dims > 1 ? spec->shape[0] : 1};
+        const int64_t ne[2] = {spec->n_dims > 1 ? spec->shape[1] : spec->shape[0],
+                               spec->n_dims > 1 ? spec->shape[0] : 1};
         dc_gguf_put_tensor(w, spec->gguf, type, spec->n_dims, ne);
         result->tensors++;
         result->fallbacks += fallback;
-        if (fallback)
-            dc_log(DC_LOG_WARN, "%s: rows of %lld are no multiple of %d; written as F16", spec->gguf, (long long)ne[0],
-                   dc_dtype_get(o->type)->block);
     }
     return DC_OK;
 }
@@ -184,12 +193,13 @@ int dc_export_size(int64_t *bytes, const dc_model *m, const dc_tokenizer *t, con
     return rc;
 }
 
-int dc_export_gguf(const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o, dc_export_result *result,
-                   dc_error *err)
+int dc_export_gguf(const char *path, const dc_model *m, const dc_tokenizer *t, const dc_export_options *o,
+                   dc_export_result *result, dc_error *err)
 {
     int rc = DC_OK;
     dc_gguf_writer *w = NULL;
     dc_str part = {0};
+    float factors[DC_ROPE_PAIRS];
     *result = (dc_export_result){0};
     dc_str_putf(&part, "%s.part", path);
     if (part.failed) return dc_fail_memory(err, part.n, "a path");
@@ -198,8 +208,10 @@ int dc_export_gguf(const char *path, const dc_model *m, const dc_tokenizer *t, c
     result->bytes = dc_gguf_writer_size(w);
     DC_TRY(dc_disk_check(path, result->bytes, "the export", err));
     DC_TRY(dc_gguf_writer_begin(w, part.data, err));
+    if (dc_config_rope_freqs(factors, &m->config))
+        DC_TRY(dc_gguf_writer_data(w, factors, (size_t)(m->config.n_rot / 2) * sizeof *factors, err));
     for (size_t i = 0; i < m->n_weights; i++)
-        if (is_written(m, &m->weights[i])) DC_TRY(write_tensor(w, m, o, &m->weights[i], err));
+        if (dc_export_has(m, &m->weights[i])) DC_TRY(write_tensor(w, m, o, &m->weights[i], err));
     DC_TRY(dc_gguf_writer_commit(w, err));
     DC_TRY(dc_export_check(part.data, m, t, o, &result->worst_error, err));
     DC_TRY(dc_file_publish(part.data, path, err));

@@ -15,10 +15,10 @@ typedef struct side {
     dc_model *m;
     dc_run run;
     dc_plan *plan;
-    float *logits;     /* [chunk, V] on the device */
-    float *host;       /* the same on the host */
-    float *ce;         /* [chunk] device */
-    int32_t *top1;     /* [chunk] device */
+    float *logits; /* [chunk, V] on the device */
+    float *host;   /* the same on the host */
+    float *ce;     /* [chunk] device */
+    int32_t *top1; /* [chunk] device */
     float *host_ce;
     int32_t *host_top1;
 } side;
@@ -26,12 +26,15 @@ typedef struct side {
 typedef struct pair {
     side ref, file;
     int64_t chunk, V;
-    int32_t *labels;   /* device */
+    int32_t *labels; /* device */
     float *w, *kl, *host_kl;
     double nmse_num, nmse_den, ce_ref, ce_file, same;
 } pair;
 
-static int alloc(dc_dev *dev, void *out, size_t bytes, dc_error *err) { return dc_dev_alloc(dev, out, bytes, "the parity check", err); }
+static int alloc(dc_dev *dev, void *out, size_t bytes, dc_error *err)
+{
+    return dc_dev_alloc(dev, out, bytes, "the parity check", err);
+}
 
 static int open_side(side *s, dc_model *m, int adapter, dc_loader *loader, int64_t chunk, dc_error *err)
 {
@@ -67,9 +70,20 @@ static void close_side(side *s)
 static void score_side(const pair *p, side *s, int64_t first, int64_t n, const float *teacher)
 {
     dc_head_fwd(s->m, s->logits, (const float *)dc_plan_hidden(s->plan).data + first * s->m->config.C, n, &s->run);
-    const dc_loss loss = {.M = n, .V = p->V, .ld = p->V, .labels = p->labels, .w_ce = p->w, .w_kd = p->w,
-                          .kind = teacher ? DC_KD_DENSE : DC_KD_NONE, .teacher = teacher, .temperature = 1, .kd_scale = 1,
-                          .ce = s->ce, .kd = teacher ? p->kl : NULL, .top1 = s->top1, .no_gradient = 1};
+    const dc_loss loss = {.M = n,
+                          .V = p->V,
+                          .ld = p->V,
+                          .labels = p->labels,
+                          .w_ce = p->w,
+                          .w_kd = p->w,
+                          .kind = teacher ? DC_KD_DENSE : DC_KD_NONE,
+                          .teacher = teacher,
+                          .temperature = 1,
+                          .kd_scale = 1,
+                          .ce = s->ce,
+                          .kd = teacher ? p->kl : NULL,
+                          .top1 = s->top1,
+                          .no_gradient = 1};
     s->m->dev->op.loss(s->m->dev, s->logits, &loss);
     dc_dev_download(s->m->dev, s->host, s->logits, (size_t)(n * p->V) * sizeof(float));
     dc_dev_download(s->m->dev, s->host_ce, s->ce, (size_t)n * 4);
@@ -106,13 +120,14 @@ done:
     return rc;
 }
 
-static int open_pair(pair *p, dc_model *reference, int adapter, dc_model *file, int file_adapter, dc_loader *loader, dc_error *err)
+static int open_pair(pair *p, dc_model *reference, int adapter, dc_model *file, int file_adapter, dc_loader *loader,
+                     dc_error *err)
 {
     int rc = DC_OK;
     p->V = reference->config.V;
     if (file->config.V != p->V)
-        return dc_fail(err, DC_EMISMATCH, "the file has a vocabulary of %lld, the model one of %lld", (long long)file->config.V,
-                       (long long)p->V);
+        return dc_fail(err, DC_EMISMATCH, "the file has a vocabulary of %lld, the model one of %lld",
+                       (long long)file->config.V, (long long)p->V);
     p->chunk = dc_head_chunk(reference, 16 << 20);
     const size_t n = (size_t)p->chunk;
     DC_TRY(open_side(&p->ref, reference, adapter, loader, p->chunk, err));
@@ -127,8 +142,8 @@ done:
     return rc;
 }
 
-int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, int file_adapter, dc_loader *loader,
-                      int64_t max_tokens, dc_error *err)
+int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, int file_adapter,
+                      dc_loader *loader, int64_t max_tokens, dc_error *err)
 {
     int rc = DC_OK, ended = 0;
     pair p = {0};
@@ -147,6 +162,10 @@ int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model
     out->ppl_reference = exp(p.ce_ref / n);
     out->ppl_file = exp(p.ce_file / n);
     out->nmse = p.nmse_den > 0 ? p.nmse_num / p.nmse_den : 0;
+    if (!isfinite(out->kl) || !isfinite(out->ppl_reference) || !isfinite(out->ppl_file) || !isfinite(out->nmse))
+        rc = dc_fail(err, DC_ENUMERIC,
+                     "the parity check: the logits of the model or of the file are not finite (perplexities %g and %g)",
+                     out->ppl_reference, out->ppl_file);
 done:
     close_side(&p.ref);
     close_side(&p.file);
@@ -159,6 +178,7 @@ done:
 
 json_t *dc_parity_json(const dc_parity *p)
 {
-    return json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)p->tokens, "kl", p->kl, "kl_max", p->kl_max, "top1",
-                     p->top1, "ppl_reference", p->ppl_reference, "ppl_file", p->ppl_file, "nmse", p->nmse);
+    return json_pack("{s:I, s:f, s:f, s:f, s:f, s:f, s:f}", "tokens", (json_int_t)p->tokens, "kl", p->kl, "kl_max",
+                     p->kl_max, "top1", p->top1, "ppl_reference", p->ppl_reference, "ppl_file", p->ppl_file, "nmse",
+                     p->nmse);
 }

@@ -1,10 +1,10 @@
 /* kernels/adamw_tmpl.c -- AdamW in plain C; see norm_tmpl.c for how it is used.
  *
- * torch.optim.AdamW's single-tensor form: p.mul_(1 - lr wd), exp_avg.lerp_(g, 1 - b1), exp_avg_sq.mul_(b2).addcmul_(g, g, 1 - b2),
- * p.addcdiv_(exp_avg, exp_avg_sq.sqrt() / sqrt(1 - b2^t) + eps, -lr / (1 - b1^t)), each scalar formed in double and rounded
- * once, each product and sum rounded in that order. */
+ * torch.optim.AdamW's single-tensor form: p.mul_(1 - lr wd), exp_avg.lerp_(g, 1 - b1),
+ * exp_avg_sq.mul_(b2).addcmul_(g, g, 1 - b2), p.addcdiv_(exp_avg, exp_avg_sq.sqrt() / sqrt(1 - b2^t) + eps, -lr /
+ * (1 - b1^t)), each scalar formed in double and rounded once, products and sums in that order. */
 
-FN(adamw)(REAL *p, REAL *m, REAL *v, const REAL *g, int64_t n, const dc_adamw *a)
+LINKAGE void FN(adamw)(REAL *p, REAL *m, REAL *v, const REAL *g, int64_t n, const dc_adamw *a)
 {
     const REAL decay = (REAL)(1 - a->lr * a->weight_decay), toward = (REAL)(1 - a->beta1);
     const REAL beta2 = (REAL)a->beta2, square = (REAL)(1 - a->beta2), eps = (REAL)a->eps, scale = (REAL)a->grad_scale;

@@ -97,10 +97,8 @@ DC_INLINE void score_tile(const int rows, float *s, const float *q, const float 
         }
 #pragma GCC unroll 3
     for (int i = 0; i < rows; i++) {
-        const __m256 sums =
-            _mm256_hadd_ps(_mm256_hadd_ps(acc[i][0], acc[i][1]), _mm256_hadd_ps(acc[i][2], acc[i][3]));
-        _mm_storeu_ps(s + i * DC_KEYS,
-                      _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1)));
+        const __m256 sums = _mm256_hadd_ps(_mm256_hadd_ps(acc[i][0], acc[i][1]), _mm256_hadd_ps(acc[i][2], acc[i][3]));
+        _mm_storeu_ps(s + i * DC_KEYS, _mm_add_ps(_mm256_castps256_ps128(sums), _mm256_extractf128_ps(sums, 1)));
     }
 }
 
@@ -124,13 +122,13 @@ static void score_few(work *w, const source *x, const float *q, int rows, int64_
 }
 
 /* o = keep * o + s v with unpacked values j0 + [lo, hi). */
-static void add_values(work *w, const source *x, float *o, int rows, int64_t j0, int64_t lo, int64_t hi, const float *keep)
+static void add_values(work *w, const source *x, float *o, int rows, int64_t j0, int64_t lo, int64_t hi,
+                       const float *keep)
 {
     for (int64_t c = lo; c < hi;) {
         int64_t n = hi - c;
         const float *v = keys_at(x->v, x->v_pages, x, j0 + c, &n), *s = w->s + c;
-        if (c == lo)
-            dc_mul_panel(DC_KEEP_ADD, rows, x->D, n, s, DC_KEYS, 1, v, x->K * x->D, DC_NR, o, x->D, keep);
+        if (c == lo) dc_mul_panel(DC_KEEP_ADD, rows, x->D, n, s, DC_KEYS, 1, v, x->K * x->D, DC_NR, o, x->D, keep);
         else dc_mul_panel(DC_ADD, rows, x->D, n, s, DC_KEYS, 1, v, x->K * x->D, DC_NR, o, x->D, NULL);
         c += n;
     }
@@ -174,8 +172,8 @@ static void attend_block(work *w, const source *x, int64_t r0, int64_t n, int64_
         else softmax_panel(w, r, rows, c0, c1, sees, 0, keep);
         if (few) add_values(w, x, o, rows, j0, all.lo, all.hi, keep);
         else
-            dc_mul_panel(DC_KEEP_ADD, rows, ld, all.hi - all.lo, w->s + all.lo, DC_KEYS, 1, w->v + all.lo * ld, ld, DC_NR,
-                         o, ld, keep);
+            dc_mul_panel(DC_KEEP_ADD, rows, ld, all.hi - all.lo, w->s + all.lo, DC_KEYS, 1, w->v + all.lo * ld, ld,
+                         DC_NR, o, ld, keep);
     }
 }
 
@@ -243,9 +241,18 @@ static void forward_task(void *context, int64_t i)
     int64_t b, kv, r0;
     locate(a->cu_seqlens, a->K, G, D, i, &b, &kv, &r0);
     const int64_t t0 = a->cu_seqlens[b], n = (a->cu_seqlens[b + 1] - t0) * G, at = t0 * a->H + kv * G;
-    const source x = {.q = f->q + at * D, .k = f->k + (t0 * a->K + kv) * D, .v = f->v + (t0 * a->K + kv) * D,
-                      .o = f->o + at * D, .lse = f->lse ? f->lse + at : NULL, .G = G, .H = a->H, .K = a->K, .D = D,
-                      .window = a->window, .scale = a->scale, .softcap = a->softcap};
+    const source x = {.q = f->q + at * D,
+                      .k = f->k + (t0 * a->K + kv) * D,
+                      .v = f->v + (t0 * a->K + kv) * D,
+                      .o = f->o + at * D,
+                      .lse = f->lse ? f->lse + at : NULL,
+                      .G = G,
+                      .H = a->H,
+                      .K = a->K,
+                      .D = D,
+                      .window = a->window,
+                      .scale = a->scale,
+                      .softcap = a->softcap};
     attend_rows(&x, r0, dc_min64(rows_a_task(D), n - r0));
 }
 
@@ -277,10 +284,20 @@ static void decode_task(void *context, int64_t i)
     int64_t s, kv, r0;
     locate(a->cu_new, a->K, G, D, i, &s, &kv, &r0);
     const int64_t t0 = a->cu_new[s], tokens = a->cu_new[s + 1] - t0, at = (t0 * a->H + kv * G) * D;
-    const source x = {.q = c->q + at, .o = c->o + at, .k_pages = a->k_pages + s * a->max_pages,
-                      .v_pages = a->v_pages + s * a->max_pages, .page = a->page, .head = kv * D,
-                      .past = a->kv_len[s] - tokens, .G = G, .H = a->H, .K = a->K, .D = D, .window = a->window,
-                      .scale = a->scale, .softcap = a->softcap};
+    const source x = {.q = c->q + at,
+                      .o = c->o + at,
+                      .k_pages = a->k_pages + s * a->max_pages,
+                      .v_pages = a->v_pages + s * a->max_pages,
+                      .page = a->page,
+                      .head = kv * D,
+                      .past = a->kv_len[s] - tokens,
+                      .G = G,
+                      .H = a->H,
+                      .K = a->K,
+                      .D = D,
+                      .window = a->window,
+                      .scale = a->scale,
+                      .softcap = a->softcap};
     attend_rows(&x, r0, dc_min64(rows_a_task(D), tokens * G - r0));
 }
 

@@ -23,9 +23,9 @@ void dc_attn_bwd_avx2(dc_dev *dev, dc_view dq, dc_view dk, dc_view dv, dc_cview 
                       dc_cview q, dc_cview k, dc_cview v, const dc_attn *a);
 
 enum {
-    DC_MR = 6,       /* rows of the micro-kernel: 6 x 2 accumulators, 2 loads and a broadcast fill the 16 registers */
-    DC_NR = 16,      /* its columns */
-    DC_KEYS = 64,    /* keys a block */
+    DC_MR = 6,    /* rows of the micro-kernel: 6 x 2 accumulators, 2 loads and a broadcast fill the 16 registers */
+    DC_NR = 16,   /* its columns */
+    DC_KEYS = 64, /* keys a block */
 };
 
 static inline int64_t dc_min64(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -79,7 +79,9 @@ DC_INLINE void dc_mul_panel(dc_into into, int rows, int64_t cols, int64_t n, con
         if (cols - j >= DC_NR) dc_mul_tile(into, R, 2, n, a, rs, ks, b, ldb, c + j, ldc, keep); \
         else dc_mul_tile(into, R, 1, n, a, rs, ks, b, ldb, c + j, ldc, keep); \
         break;
-        switch (rows) { DC_ROWS(1) DC_ROWS(2) DC_ROWS(3) DC_ROWS(4) DC_ROWS(5) DC_ROWS(6) }
+        switch (rows) {
+            DC_ROWS(1) DC_ROWS(2) DC_ROWS(3) DC_ROWS(4) DC_ROWS(5) DC_ROWS(6)
+        }
 #undef DC_ROWS
     }
 }

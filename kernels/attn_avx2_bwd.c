@@ -26,8 +26,8 @@ typedef struct job {
 
 typedef struct work {
     _Alignas(64) float q[ROWS * 128], d_o[ROWS * 128], dq[ROWS * 128]; /* q times scale (over softcap) */
-    float kt[DC_KEYS * 128], vt[DC_KEYS * 128];                       /* transposed, in groups of 16 keys */
-    float k[DC_KEYS * 128];                                           /* times scale */
+    float kt[DC_KEYS * 128], vt[DC_KEYS * 128];                        /* transposed, in groups of 16 keys */
+    float k[DC_KEYS * 128];                                            /* times scale */
     float dk[DC_KEYS * 128], dv[DC_KEYS * 128];
     float p[ROWS * DC_KEYS], ds[ROWS * DC_KEYS];
     float lse[ROWS], delta[ROWS];
@@ -77,8 +77,7 @@ static void load_keys(work *w, const job *j, place at, int64_t j0, int64_t nk, i
     dc_pack_columns_end(w->kt, nk, D);
     dc_pack_columns(w->vt, 0, j->v + from, nk, stride, D);
     dc_pack_columns_end(w->vt, nk, D);
-    for (int64_t i = 0; want_dq && i < nk; i++)
-        dc_pack_row(w->k + i * ld, j->k + from + i * stride, D, j->a->scale);
+    for (int64_t i = 0; want_dq && i < nk; i++) dc_pack_row(w->k + i * ld, j->k + from + i * stride, D, j->a->scale);
 }
 
 /* One row of scores s and of dp = do . v becomes p and ds; 0 where the row does not see the key. */
@@ -116,9 +115,10 @@ static void tile_rows(work *w, const job *j, int64_t r0, int64_t n, int64_t j0, 
         if (all.lo >= all.hi) continue;
         const int64_t c0 = all.lo / DC_NR * DC_NR, c1 = dc_round_up(all.hi, DC_NR);
         float *p = w->p + r * DC_KEYS, *ds = w->ds + r * DC_KEYS;
-        dc_mul_panel(DC_SET, rows, c1 - c0, D, w->q + r * ld, ld, 1, w->kt + c0 * D, DC_NR, DC_NR * D, p + c0, DC_KEYS, NULL);
-        dc_mul_panel(DC_SET, rows, c1 - c0, D, w->d_o + r * ld, ld, 1, w->vt + c0 * D, DC_NR, DC_NR * D, ds + c0, DC_KEYS,
+        dc_mul_panel(DC_SET, rows, c1 - c0, D, w->q + r * ld, ld, 1, w->kt + c0 * D, DC_NR, DC_NR * D, p + c0, DC_KEYS,
                      NULL);
+        dc_mul_panel(DC_SET, rows, c1 - c0, D, w->d_o + r * ld, ld, 1, w->vt + c0 * D, DC_NR, DC_NR * D, ds + c0,
+                     DC_KEYS, NULL);
         for (int i = 0; i < rows; i++) {
             const int64_t t = (r0 + r + i) / G, at = i * DC_KEYS;
             const dc_span64 sees = dc_sees(t, t, a->window, j0, nk);
@@ -248,8 +248,20 @@ void dc_attn_bwd_avx2(dc_dev *dev, dc_view dq, dc_view dk, dc_view dv, dc_cview 
     DC_ASSERT(dq.type == DC_F32 && dk.type == DC_F32 && dv.type == DC_F32 && d_o.type == DC_F32);
     DC_ASSERT(o.type == DC_F32 && q.type == DC_F32 && k.type == DC_F32 && v.type == DC_F32);
     const int wide = a->D > 128;
-    job j = {dq.data, dk.data, dv.data, d_o.data, o.data, lse, q.data, k.data, v.data, a, a->H / a->K,
-             wide ? ROWS / 2 : ROWS, wide ? DC_KEYS / 2 : DC_KEYS, 0};
+    job j = {dq.data,
+             dk.data,
+             dv.data,
+             d_o.data,
+             o.data,
+             lse,
+             q.data,
+             k.data,
+             v.data,
+             a,
+             a->H / a->K,
+             wide ? ROWS / 2 : ROWS,
+             wide ? DC_KEYS / 2 : DC_KEYS,
+             0};
     if (by_head(a, dc_pool_threads())) {
         dc_pool_for(a->B * a->K, head_task, &j);
     } else {

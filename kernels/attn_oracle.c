@@ -4,8 +4,8 @@
 #include <math.h>
 
 #define REAL double
-#define EXP exp
-#define LOG log
+#define EXP  exp
+#define LOG  log
 #define TANH tanh
 #include "kernels/attn_tmpl.c"
 

@@ -4,8 +4,8 @@
 #include <math.h>
 
 #define REAL float
-#define EXP expf
-#define LOG logf
+#define EXP  expf
+#define LOG  logf
 #define TANH tanhf
 #include "kernels/attn_tmpl.c"
 

@@ -105,8 +105,8 @@ static void attn_bwd(REAL *dq, REAL *dk, REAL *dv, const REAL *d_o, const REAL *
         for (int64_t i = 0; i < n; i++)
             for (int64_t h = 0; h < H; h++) {
                 const int64_t at = (t0 + i) * H + h, kv = (t0 * K + h / (H / K)) * D;
-                attend_bwd(dq + at * D, dk + kv, dv + kv, d_o + at * D, o + at * D, lse[at], q + at * D, k + kv,
-                           v + kv, first_key(i, a->window), i + 1, K * D, a);
+                attend_bwd(dq + at * D, dk + kv, dv + kv, d_o + at * D, o + at * D, lse[at], q + at * D, k + kv, v + kv,
+                           first_key(i, a->window), i + 1, K * D, a);
             }
     }
 }
@@ -117,7 +117,8 @@ static void attn_decode(REAL *o, const REAL *q, const dc_attn_kv *a)
     for (int64_t s = 0; s < a->S; s++)
         for (int64_t t = a->cu_new[s]; t < a->cu_new[s + 1]; t++)
             for (int64_t h = 0; h < H; h++) {
-                const int64_t i = a->kv_len[s] - (a->cu_new[s + 1] - t), at = (t * H + h) * D, head = h / (H / a->K) * D;
+                const int64_t i = a->kv_len[s] - (a->cu_new[s + 1] - t), at = (t * H + h) * D,
+                              head = h / (H / a->K) * D;
                 const rows ks = {NULL, a->k_pages + s * a->max_pages, a->page, head, a->K * D};
                 const rows vs = {NULL, a->v_pages + s * a->max_pages, a->page, head, a->K * D};
                 attend(o + at, q + at, &ks, &vs, first_key(i, a->window), i + 1, D, (REAL)a->scale, (REAL)a->softcap);

@@ -8,8 +8,8 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 
-/* What the operating system saves at a context switch (XCR0). A processor that has AVX-512 under a system that does not save its
- * registers would corrupt them. */
+/* What the operating system saves at a context switch (XCR0). A processor that has AVX-512 under a system that does
+ * not save its registers would corrupt them. */
 enum {
     SAVES_YMM = 1 << 1 | 1 << 2,
     SAVES_ZMM = SAVES_YMM | 1 << 5 | 1 << 6 | 1 << 7, /* masks, upper halves of 0-15, 16-31 */
@@ -84,8 +84,9 @@ static const char *const names[DC_CPU_BITS] = {
 #undef NAME
 };
 
-static const char *const shown[DC_CPU_BITS] = {"AVX2", "FMA", "F16C", "AVX-512F", "AVX-512BW", "AVX-512VL", "AVX-512DQ",
-    "AVX-512 BF16", "AVX-512 VNNI", "AVX-VNNI", "AMX tile", "AMX BF16", "AMX INT8"};
+static const char *const shown[DC_CPU_BITS] = {"AVX2",      "FMA",       "F16C",         "AVX-512F",     "AVX-512BW",
+                                               "AVX-512VL", "AVX-512DQ", "AVX-512 BF16", "AVX-512 VNNI", "AVX-VNNI",
+                                               "AMX tile",  "AMX BF16",  "AMX INT8"};
 
 static int find_name(const char *text, size_t n)
 {

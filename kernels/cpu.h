@@ -10,23 +10,26 @@
 extern "C" {
 #endif
 
+/* clang-format off */
 #define DC_CPU_FEATURES(X) \
-    X(AVX2, "avx2") X(FMA, "fma") X(F16C, "f16c") X(AVX512F, "avx512f") X(AVX512BW, "avx512bw") X(AVX512VL, "avx512vl") \
-    X(AVX512DQ, "avx512dq") X(AVX512_BF16, "avx512bf16") X(AVX512_VNNI, "avx512vnni") X(AVX_VNNI, "avxvnni") \
-    X(AMX_TILE, "amxtile") X(AMX_BF16, "amxbf16") X(AMX_INT8, "amxint8")
+    X(AVX2, "avx2") \
+    X(FMA, "fma") X(F16C, "f16c") X(AVX512F, "avx512f") X(AVX512BW, "avx512bw") X(AVX512VL, "avx512vl") \
+        X(AVX512DQ, "avx512dq") X(AVX512_BF16, "avx512bf16") X(AVX512_VNNI, "avx512vnni") X(AVX_VNNI, "avxvnni") \
+            X(AMX_TILE, "amxtile") X(AMX_BF16, "amxbf16") X(AMX_INT8, "amxint8")
+/* clang-format on */
 
 enum dc_cpu_bit {
 #define DC_CPU_BIT(name, text) DC_CPU_BIT_##name,
     DC_CPU_FEATURES(DC_CPU_BIT)
 #undef DC_CPU_BIT
-    DC_CPU_BITS
+        DC_CPU_BITS
 };
 
 typedef enum dc_cpu_feature {
 #define DC_CPU_MASK(name, text) DC_CPU_##name = 1 << DC_CPU_BIT_##name,
     DC_CPU_FEATURES(DC_CPU_MASK)
 #undef DC_CPU_MASK
-    DC_CPU_NONE = 0
+        DC_CPU_NONE = 0
 } dc_cpu_feature;
 
 /* Features that this processor has and its operating system saves (xgetbv). */

@@ -49,7 +49,8 @@ static void name_state(dc_cpu_state *s)
     const char *gemm = dc_gemm_describe(s->backend);
     /* "oneDNN 2.6.3 (AMX)", "OpenBLAS 0.3.21 NO_LAPACKE ...": the name and the version. */
     const size_t name = strcspn(gemm, " "), version = gemm[name] ? 1 + strcspn(gemm + name + 1, " ") : 0;
-    const int n = snprintf(s->describe, sizeof s->describe, "%d core%s, %s", threads, threads == 1 ? "" : "s", processor(s->features));
+    const int n = snprintf(s->describe, sizeof s->describe, "%d core%s, %s", threads, threads == 1 ? "" : "s",
+                           processor(s->features));
     if (s->backend != DC_GEMM_REF || s->features & DC_CPU_AVX2)
         snprintf(s->describe + n, sizeof s->describe - (size_t)n, ", %.*s", (int)(name + version), gemm);
     snprintf(s->path, sizeof s->path, "cpu %s, %s", own ? "avx2" : "plain", gemm);

@@ -8,14 +8,14 @@
 extern "C" {
 #endif
 
-/* Floats of the scratch into which stored weights are unpacked: 16 MiB. Most matrices of a small model fit whole; unpacking in pieces
- * makes the library pack A once a piece. */
+/* Floats of the scratch into which stored weights are unpacked: 16 MiB. Most matrices of a small model fit whole;
+ * unpacking in pieces makes the library pack A once a piece. */
 enum { DC_PANEL_FLOATS = 4 << 20 };
 
 typedef struct dc_cpu_state {
     unsigned features;
     dc_gemm_backend backend;
-    float *panel; /* [DC_PANEL_FLOATS]; NULL for the plain C backend, which needs none */
+    float *panel;    /* [DC_PANEL_FLOATS]; NULL for the plain C backend, which needs none */
     dc_error failed; /* the first failure of an op, until the next dc_dev_sync */
     char describe[160], path[160];
 } dc_cpu_state;

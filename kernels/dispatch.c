@@ -11,7 +11,9 @@ void dc_cpu_ops(dc_ops *ops, unsigned features)
 #undef REFERENCE
     };
     if ((features & DC_FEATURES_AVX2) == DC_FEATURES_AVX2) {
+        dc_adamw_overlay_avx2(ops);
         dc_attn_overlay_avx2(ops);
+        dc_adamw_overlay_avx2(ops);
         dc_attn_overlay_avx2(ops);
         dc_dropout_overlay_avx2(ops);
         dc_glu_overlay_avx2(ops);

@@ -69,9 +69,12 @@ static void block(void *context, int64_t i)
         transpose(u);
         for (int64_t k = 0; k < 4 && at + 8 * k < s.high; k++) {
             const int64_t e = at + 8 * k, left = s.high - e;
-            const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(left < 8 ? (int)left : 8), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-            const __m256 r = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(u[k], 8)), _mm256_set1_ps(1.0f / 16777216.0f));
-            const __m256 kept = _mm256_and_ps(_mm256_mul_ps(_mm256_maskload_ps(j->x + e, mask), scale), _mm256_cmp_ps(r, p, _CMP_GE_OQ));
+            const __m256i mask = _mm256_cmpgt_epi32(_mm256_set1_epi32(left < 8 ? (int)left : 8),
+                                                    _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+            const __m256 r =
+                _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_srli_epi32(u[k], 8)), _mm256_set1_ps(1.0f / 16777216.0f));
+            const __m256 kept = _mm256_and_ps(_mm256_mul_ps(_mm256_maskload_ps(j->x + e, mask), scale),
+                                              _mm256_cmp_ps(r, p, _CMP_GE_OQ));
             const __m256 y = j->accumulate ? _mm256_add_ps(_mm256_maskload_ps(j->y + e, mask), kept) : kept;
             _mm256_maskstore_ps(j->y + e, mask, y);
         }

@@ -1,8 +1,10 @@
-/* kernels/gemm.c -- the product of a CPU device: stored weights unpacked by panels, C cut into tiles, a library for each tile.
+/* kernels/gemm.c -- the product of a CPU device: stored weights unpacked by panels, C cut into tiles, a library for
+ * each tile.
  *
- * Left to itself a library splits a product by the number of threads, the sums over K included, and the bits follow it (measured: oneDNN
- * 2.6.3 on AVX2 for one shape in four, on AVX-512 for narrow products over thousands of rows, as a LoRA gradient is; OpenBLAS for
- * most). So the tiles are cut by shape alone and each is one call in one thread. */
+ * Left to itself a library splits a product by the number of threads, the sums over K included, and the bits follow
+ * it (measured: oneDNN 2.6.3 on AVX2 for one shape in four, on AVX-512 for narrow products over thousands of rows,
+ * as a LoRA gradient is; OpenBLAS for most). So the tiles are cut by shape alone and each is one call in one
+ * thread. */
 #include "kernels/gemm.h"
 
 #include <omp.h>
@@ -71,12 +73,9 @@ static void cut(tiling *t)
     const int64_t M = t->g->M, N = t->g->N;
     while (dc_blocks(M, m) * dc_blocks(N, n) < 8) {
         const int64_t high = M < m ? M : m, wide = N < n ? N : n;
-        if (high > 64 && high >= wide)
-            m = high / 2 > 64 ? high / 2 : 64;
-        else if (wide > 64)
-            n = wide / 2 > 64 ? wide / 2 : 64;
-        else
-            break;
+        if (high > 64 && high >= wide) m = high / 2 > 64 ? high / 2 : 64;
+        else if (wide > 64) n = wide / 2 > 64 ? wide / 2 : 64;
+        else break;
     }
     t->tile_m = even(M, m);
     t->tile_n = even(N, n);
@@ -93,10 +92,19 @@ static void tile(void *context, int64_t i)
     const dc_span m = dc_block(across ? i / t->columns : i % t->rows, g->M, t->tile_m);
     const dc_span n = dc_block(across ? i % t->columns : i / t->rows, g->N, t->tile_n);
     float *c = (float *)g->c.data + m.low * g->ldc + n.low;
-    const dc_gemm_tile part = {.c = c, .a = (const float *)g->a.data + (g->trans_a ? m.low : m.low * g->lda),
-        .b = (const float *)g->b.data + (g->trans_b ? n.low * g->ldb : n.low), .M = m.high - m.low, .N = n.high - n.low, .K = g->K,
-        .lda = g->lda, .ldb = g->ldb, .ldc = g->ldc, .trans_a = g->trans_a, .trans_b = g->trans_b, .accumulate = g->accumulate,
-        .alpha = g->alpha};
+    const dc_gemm_tile part = {.c = c,
+                               .a = (const float *)g->a.data + (g->trans_a ? m.low : m.low * g->lda),
+                               .b = (const float *)g->b.data + (g->trans_b ? n.low * g->ldb : n.low),
+                               .M = m.high - m.low,
+                               .N = n.high - n.low,
+                               .K = g->K,
+                               .lda = g->lda,
+                               .ldb = g->ldb,
+                               .ldc = g->ldc,
+                               .trans_a = g->trans_a,
+                               .trans_b = g->trans_b,
+                               .accumulate = g->accumulate,
+                               .alpha = g->alpha};
     const int rc = sgemm(t->backend, &part);
     if (rc != DC_OK) atomic_store(&t->failed, rc);
     if (!g->bias) return;
@@ -147,7 +155,8 @@ static int64_t panel_rows(int64_t rows, int64_t width)
 /* A panel is a stretch of B's stored rows: columns of C when B is [N, K], a part of every sum when it is [K, N]. */
 static void by_panels(dc_cpu_state *s, const dc_gemm *g)
 {
-    unpack u = {.out = s->panel, .g = g, .read = dc_row_reader(g->b.type, s->features), .width = g->trans_b ? g->K : g->N};
+    unpack u = {
+        .out = s->panel, .g = g, .read = dc_row_reader(g->b.type, s->features), .width = g->trans_b ? g->K : g->N};
     const int64_t rows = g->trans_b ? g->N : g->K, most = panel_rows(rows, u.width);
     DC_ASSERT(u.read);
     for (; u.first < rows; u.first += u.rows) {
@@ -178,12 +187,8 @@ static int is_small(const dc_cpu_state *s, const dc_gemm *g)
 void dc_gemm_cpu(dc_dev *dev, const dc_gemm *g)
 {
     dc_cpu_state *s = dev->state;
-    if (is_small(s, g))
-        dc_gemm_small_avx2(g);
-    else if (g->b.type == DC_F32)
-        product(s, g);
-    else if ((g->trans_b ? g->K : g->N) <= DC_PANEL_FLOATS)
-        by_panels(s, g);
-    else
-        dc_gemm_ref(dev, g); /* a row longer than the scratch */
+    if (is_small(s, g)) dc_gemm_small_avx2(g);
+    else if (g->b.type == DC_F32) product(s, g);
+    else if ((g->trans_b ? g->K : g->N) <= DC_PANEL_FLOATS) by_panels(s, g);
+    else dc_gemm_ref(dev, g); /* a row longer than the scratch */
 }

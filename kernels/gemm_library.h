@@ -1,4 +1,5 @@
-/* kernels/gemm_library.h -- a GEMM library as decant uses it: one product of floats in one thread; private to kernels/. */
+/* kernels/gemm_library.h -- a GEMM library as decant uses it: one product of floats in one thread; private to
+ * kernels/. */
 #ifndef DC_KERNELS_GEMM_LIBRARY_H
 #define DC_KERNELS_GEMM_LIBRARY_H
 
@@ -17,14 +18,16 @@ typedef struct dc_gemm_tile {
     float alpha;
 } dc_gemm_tile;
 
-/* Called where OpenMP gives one thread: in a parallel region, or after omp_set_num_threads(1). DC_OK, DC_ENOMEM or DC_EIO. */
+/* Called where OpenMP gives one thread: in a parallel region, or after omp_set_num_threads(1). DC_OK, DC_ENOMEM or
+ * DC_EIO. */
 int dc_openblas_sgemm(const dc_gemm_tile *t);
 const char *dc_openblas_describe(void);
 
 #ifdef DC_HAVE_ONEDNN
 int dc_onednn_sgemm(const dc_gemm_tile *t);
 const char *dc_onednn_describe(void);
-/* Masks the library's instruction sets. That works only before the process's first product: the first device decides. */
+/* Masks the library's instruction sets. That works only before the process's first product: the first device
+ * decides. */
 void dc_onednn_limit(unsigned features);
 #endif
 

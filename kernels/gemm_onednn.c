@@ -1,6 +1,6 @@
-/* kernels/gemm_onednn.c -- oneDNN's sgemm, one call in one thread. It has the same face in versions 2 and 3, keeps no state by shape
- * (the number of tokens changes from batch to batch), takes operands as they are stored, and is fp32 whatever the environment
- * says about faster modes. Measured beside its matmul primitives: the same rate. */
+/* kernels/gemm_onednn.c -- oneDNN's sgemm, one call in one thread. It has the same face in versions 2 and 3, keeps
+ * no state by shape (the number of tokens changes from batch to batch), takes operands as they are stored, and is
+ * fp32 whatever the environment says about faster modes. Measured beside its matmul primitives: the same rate. */
 #include "kernels/gemm_library.h"
 
 #include <dnnl.h>
@@ -14,8 +14,8 @@
 
 int dc_onednn_sgemm(const dc_gemm_tile *t)
 {
-    const dnnl_status_t status = dnnl_sgemm(t->trans_a ? 'T' : 'N', t->trans_b ? 'T' : 'N', t->M, t->N, t->K, t->alpha, t->a,
-                                            t->lda, t->b, t->ldb, t->accumulate ? 1.0f : 0.0f, t->c, t->ldc);
+    const dnnl_status_t status = dnnl_sgemm(t->trans_a ? 'T' : 'N', t->trans_b ? 'T' : 'N', t->M, t->N, t->K, t->alpha,
+                                            t->a, t->lda, t->b, t->ldb, t->accumulate ? 1.0f : 0.0f, t->c, t->ldc);
     return status == dnnl_success ? DC_OK : status == dnnl_out_of_memory ? DC_ENOMEM : DC_EIO;
 }
 
@@ -25,7 +25,7 @@ static dnnl_cpu_isa_t widest(unsigned features)
     const unsigned core = DC_FEATURES_AVX2 | DC_CPU_AVX512F | DC_CPU_AVX512BW | DC_CPU_AVX512VL | DC_CPU_AVX512DQ;
     const unsigned vnni = core | DC_CPU_AVX512_VNNI, bf16 = vnni | DC_CPU_AVX512_BF16;
     const unsigned amx = bf16 | DC_CPU_AMX_TILE | DC_CPU_AMX_BF16 | DC_CPU_AMX_INT8;
-    if ((features & amx) == amx) return dnnl_cpu_isa_all;
+    if ((features & amx) == amx) return (dnnl_cpu_isa_t)0; /* no limit; its name differs between versions */
     if ((features & bf16) == bf16) return dnnl_cpu_isa_avx512_core_bf16;
     if ((features & vnni) == vnni) return dnnl_cpu_isa_avx512_core_vnni;
     if ((features & core) == core) return dnnl_cpu_isa_avx512_core;

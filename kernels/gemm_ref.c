@@ -1,7 +1,7 @@
 /* kernels/gemm_ref.c -- the matrix product without a library, for DC_CPU=none.
  *
- * B is read in stretches of its rows, so that every stored type serves alike and no memory is needed. A thread owns a block
- * of rows of C. Sums run over k in order. */
+ * B is read in stretches of its rows, so that every stored type serves alike and no memory is needed. A thread owns
+ * a block of rows of C. Sums run over k in order. */
 #include "kernels/table.h"
 
 #include "core/pool.h"

@@ -1,5 +1,5 @@
-/* kernels/gemm_small.h -- products with few rows, as in decoding, where the libraries are several times below the speed of memory; private to
- * kernels/. */
+/* kernels/gemm_small.h -- products with few rows, as in decoding, where the libraries are several times below the
+ * speed of memory; private to kernels/. */
 #ifndef DC_KERNELS_GEMM_SMALL_H
 #define DC_KERNELS_GEMM_SMALL_H
 

@@ -1,7 +1,9 @@
-/* kernels/gemm_small_avx2.c -- C = alpha A B^T (+ C) (+ bias) with few rows of A, as in decoding: bound by reading B once.
+/* kernels/gemm_small_avx2.c -- C = alpha A B^T (+ C) (+ bias) with few rows of A, as in decoding: bound by reading
+ * B once.
  *
- * A thread owns a block of rows of B. They are taken four at a time and in stretches of K; a stored type is unpacked into a buffer that
- * stays in the first cache. Each pair of rows has one sum of eight lanes, which is the same whatever thread computes it. */
+ * A thread owns a block of rows of B. They are taken four at a time and in stretches of K; a stored type is
+ * unpacked into a buffer that stays in the first cache. Each pair of rows has one sum of eight lanes, which is the
+ * same whatever thread computes it. */
 #include "kernels/gemm_small.h"
 
 #include <immintrin.h>
@@ -19,10 +21,10 @@ typedef struct small {
     int64_t rows; /* of B a block */
 } small;
 
-/* sum[i][r] += a_i . b_r over n elements, for `m` rows of A and `count` of B: constants in every call, so that the sums stay in
- * registers. */
-static inline __attribute__((always_inline)) void dots(float (*sum)[GROUP], const float *a, int64_t lda, const float *const *b, int64_t n,
-                                                       const int m, const int count)
+/* sum[i][r] += a_i . b_r over n elements, for `m` rows of A and `count` of B: constants in every call, so that the
+ * sums stay in registers. */
+static inline __attribute__((always_inline)) void dots(float (*sum)[GROUP], const float *a, int64_t lda,
+                                                       const float *const *b, int64_t n, const int m, const int count)
 {
     __m256 acc[4][GROUP];
     for (int i = 0; i < m; i++)
@@ -40,7 +42,8 @@ static inline __attribute__((always_inline)) void dots(float (*sum)[GROUP], cons
     if (k < n) {
         for (int i = 0; i < m; i++)
             for (int r = 0; r < count; r++)
-                acc[i][r] = _mm256_fmadd_ps(_mm256_maskload_ps(a + i * lda + k, mask), _mm256_maskload_ps(b[r] + k, mask), acc[i][r]);
+                acc[i][r] = _mm256_fmadd_ps(_mm256_maskload_ps(a + i * lda + k, mask),
+                                            _mm256_maskload_ps(b[r] + k, mask), acc[i][r]);
     }
     for (int i = 0; i < m; i++)
         for (int r = 0; r < count; r++) sum[i][r] += dc_sum8(acc[i][r]);

@@ -1,7 +1,7 @@
 /* kernels/gemm_tmpl.c -- the matrix product in plain C; see norm_tmpl.c for how it is used. */
 
-FN(gemm)(REAL *c, const REAL *a, const REAL *b, const REAL *bias, int64_t M, int64_t N, int64_t K, int64_t lda, int64_t ldb, int64_t ldc,
-         int trans_a, int trans_b, int accumulate, REAL alpha)
+LINKAGE void FN(gemm)(REAL *c, const REAL *a, const REAL *b, const REAL *bias, int64_t M, int64_t N, int64_t K,
+                      int64_t lda, int64_t ldb, int64_t ldc, int trans_a, int trans_b, int accumulate, REAL alpha)
 {
     for (int64_t m = 0; m < M; m++) {
         for (int64_t n = 0; n < N; n++) {

@@ -1,5 +1,5 @@
-/* kernels/glu_avx2.c -- gated activations for AVX2 + FMA, in threads. The exact GELU stays the reference's, block by block: its erf has no
- * vector form here. Formulas: glu_tmpl.c. */
+/* kernels/glu_avx2.c -- gated activations for AVX2 + FMA, in threads. The exact GELU stays the reference's, block
+ * by block: its erf has no vector form here. Formulas: glu_tmpl.c. */
 #include "kernels/table.h"
 
 #include <immintrin.h>
@@ -33,14 +33,15 @@ static inline __m256 activated(__m256 x, dc_act act, __m256 *slope)
     return value;
 }
 
-static __m256 load(const float *p, __m256i mask, int whole) { return whole ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, mask); }
+static __m256 load(const float *p, __m256i mask, int whole)
+{
+    return whole ? _mm256_loadu_ps(p) : _mm256_maskload_ps(p, mask);
+}
 
 static void store(float *p, __m256 v, __m256i mask, int whole)
 {
-    if (whole)
-        _mm256_storeu_ps(p, v);
-    else
-        _mm256_maskstore_ps(p, mask, v);
+    if (whole) _mm256_storeu_ps(p, v);
+    else _mm256_maskstore_ps(p, mask, v);
 }
 
 static inline void fwd_span(const glu *j, dc_span s, dc_act act)

@@ -115,7 +115,8 @@ INLINE void add_cross(__m256 z, __m256 zt, __m256 mt, __m256 t, const int scaled
 }
 
 /* The teacher's sum, relative to mt, and added to *cross  sum exp((zt - mt) / t) * (zt - z). */
-INLINE double block_cross(const float *zt, const float *z, int64_t n, float mt, float t, const int scaled, double *cross)
+INLINE double block_cross(const float *zt, const float *z, int64_t n, float mt, float t, const int scaled,
+                          double *cross)
 {
     const __m256 mv = _mm256_set1_ps(mt), tv = _mm256_set1_ps(t);
     double total = 0;
@@ -334,9 +335,12 @@ static void gradient_terms(const row *r, int64_t lo, int64_t n)
 {
     const int terms = (r->a1 != 0 ? CE_TERM : 0) | (r->a2 != 0 ? KD_TERM : 0) | (r->a3 != 0 ? DENSE_TERM : 0);
     switch (terms | (r->t != 1 ? SCALED : 0)) {
-#define CASE(n_) case n_: gradient_block(r, lo, n, n_); break;
-        CASE(0) CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6) CASE(7)
-        CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15)
+#define CASE(n_) \
+    case n_: gradient_block(r, lo, n, n_); break;
+        CASE(0)
+        CASE(1)
+        CASE(2)
+        CASE(3) CASE(4) CASE(5) CASE(6) CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14) CASE(15)
 #undef CASE
     }
 }

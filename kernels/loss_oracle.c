@@ -4,7 +4,7 @@
 #include <math.h>
 
 #define REAL double
-#define EXP exp
+#define EXP  exp
 #include "kernels/loss_tmpl.c"
 
 void dc_loss_oracle(double *logits, double *ce, double *kd, double *lse, const dc_loss *loss)

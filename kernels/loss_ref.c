@@ -6,7 +6,7 @@
 #include "core/pool.h"
 
 #define REAL float
-#define EXP expf
+#define EXP  expf
 #include "kernels/loss_tmpl.c"
 
 typedef struct job {

@@ -14,7 +14,7 @@ typedef struct row {
     const float *zt;    /* teacher, dense */
     double t;
     int32_t top1;
-    REAL max, max_out, max_t; /* of all logits, of those outside the k entries, of the teacher's */
+    REAL max, max_out, max_t;  /* of all logits, of those outside the k entries, of the teacher's */
     double s1, st, s_out, s_t; /* sums of exp relative to these, the last three at temperature t */
     double mass, p_tail;
 } row;
@@ -88,8 +88,7 @@ static double kd_topk(row *r)
     double total, kd = kd_entries(r, 1, &total);
     r->p_tail = total < 1 && !masked(r->max_out) ? 1 - total : 0;
     if (r->p_tail > 0)
-        kd += r->p_tail * (log(r->p_tail) - log(r->s_out) + log(r->st) -
-                           ((double)r->max_out - (double)r->max) / r->t);
+        kd += r->p_tail * (log(r->p_tail) - log(r->s_out) + log(r->st) - ((double)r->max_out - (double)r->max) / r->t);
     r->mass += r->p_tail;
     return kd;
 }

@@ -63,8 +63,16 @@ static void rmsnorm_fwd_avx2(dc_dev *dev, dc_view y, float *rstd, dc_cview x, dc
                              int64_t ldy, int64_t ldx, float eps, float offset)
 {
     (void)dev;
-    norm j = {.out = y.data, .rstd_out = rstd, .x = x.data, .weight = weight, .T = T, .C = C, .ldy = ldy, .ldx = ldx,
-              .eps = eps, .offset = offset};
+    norm j = {.out = y.data,
+              .rstd_out = rstd,
+              .x = x.data,
+              .weight = weight,
+              .T = T,
+              .C = C,
+              .ldy = ldy,
+              .ldx = ldx,
+              .eps = eps,
+              .offset = offset};
     dc_pool_for(dc_blocks(T, dc_rows_a_block(C)), fwd_block, &j);
 }
 
@@ -106,7 +114,8 @@ static void bwd_block(void *context, int64_t i)
 
 enum { COLUMNS = 32, STRETCH = 128 };
 
-/* A slice of columns over all tokens, summed by stretches: the rounding of a sum over thousands of tokens stays small. */
+/* A slice of columns over all tokens, summed by stretches: the rounding of a sum over thousands of tokens stays
+ * small. */
 static void dweight_block(void *context, int64_t i)
 {
     const norm *j = context;
@@ -129,8 +138,18 @@ static void rmsnorm_bwd_avx2(dc_dev *dev, dc_view dx, float *dweight, dc_cview d
                              dc_cview weight, int64_t T, int64_t C, int64_t ldy, int64_t ldx, float offset, int assign)
 {
     (void)dev;
-    norm j = {.out = dx.data, .dweight = dweight, .dy = dy.data, .x = x.data, .rstd = rstd, .weight = weight, .T = T,
-              .C = C, .ldy = ldy, .ldx = ldx, .offset = offset, .assign = assign};
+    norm j = {.out = dx.data,
+              .dweight = dweight,
+              .dy = dy.data,
+              .x = x.data,
+              .rstd = rstd,
+              .weight = weight,
+              .T = T,
+              .C = C,
+              .ldy = ldy,
+              .ldx = ldx,
+              .offset = offset,
+              .assign = assign};
     if (dweight) dc_pool_for(dc_blocks(C, COLUMNS), dweight_block, &j); /* before dx takes dy's place */
     dc_pool_for(dc_blocks(T, dc_rows_a_block(C)), bwd_block, &j);
 }

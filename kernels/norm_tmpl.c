@@ -1,7 +1,8 @@
 /* kernels/norm_tmpl.c -- RMSNorm in plain C, the specification of every faster one. Included by norm_ref.c and
  * norm_oracle.c after kernels/real_float.h or real_double.h. */
 
-FN(rmsnorm_fwd)(REAL *y, REAL *rstd, const REAL *x, WEIGHT weight, int64_t T, int64_t C, int64_t ldy, int64_t ldx, REAL eps, REAL offset)
+LINKAGE void FN(rmsnorm_fwd)(REAL *y, REAL *rstd, const REAL *x, WEIGHT weight, int64_t T, int64_t C, int64_t ldy,
+                             int64_t ldx, REAL eps, REAL offset)
 {
     for (int64_t t = 0; t < T; t++) {
         const REAL *xt = x + t * ldx;
@@ -15,8 +16,8 @@ FN(rmsnorm_fwd)(REAL *y, REAL *rstd, const REAL *x, WEIGHT weight, int64_t T, in
 }
 
 /* dweight first: dx may be dy. */
-FN(rmsnorm_bwd)(REAL *dx, REAL *dweight, const REAL *dy, const REAL *x, const REAL *rstd, WEIGHT weight, int64_t T, int64_t C, int64_t ldy,
-                int64_t ldx, REAL offset, int assign)
+LINKAGE void FN(rmsnorm_bwd)(REAL *dx, REAL *dweight, const REAL *dy, const REAL *x, const REAL *rstd, WEIGHT weight,
+                             int64_t T, int64_t C, int64_t ldy, int64_t ldx, REAL offset, int assign)
 {
     if (dweight)
         for (int64_t t = 0; t < T; t++)

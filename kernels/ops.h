@@ -31,33 +31,30 @@ typedef void dc_gemm_fn(dc_dev *dev, const dc_gemm *g);
  *     y[t,c] = x[t,c] * rstd[t] * (offset + weight[c]),   rstd[t] = 1 / sqrt(mean_c(x[t,c]^2) + eps).
  * Rows may be parts of a wider row: ldx, ldy are the distances between rows in elements (C when packed), so that it serves the
  * norms of heads. y may be x. rstd may be NULL when no backward follows. */
-typedef void dc_rmsnorm_fwd_fn(dc_dev *dev,
-                               dc_view y,          /* [T, C], row distance ldy */
-                               float *rstd,        /* [T] or NULL */
-                               dc_cview x,         /* [T, C], row distance ldx */
-                               dc_cview weight,    /* [C], F32, F16 or BF16 */
+typedef void dc_rmsnorm_fwd_fn(dc_dev *dev, dc_view y, /* [T, C], row distance ldy */
+                               float *rstd,            /* [T] or NULL */
+                               dc_cview x,             /* [T, C], row distance ldx */
+                               dc_cview weight,        /* [C], F32, F16 or BF16 */
                                int64_t T, int64_t C, int64_t ldy, int64_t ldx, float eps, float offset);
 
 /* Adds to dx and, unless it is NULL (a frozen norm), to dweight:
  *     g = dy * (offset + weight),   dx += rstd * (g - x * rstd^2 * mean_c(g * x)),   dweight += sum_t dy * x * rstd.
  * With `assign` dx is set, not added to; dx may then be dy. */
-typedef void dc_rmsnorm_bwd_fn(dc_dev *dev,
-                               dc_view dx,         /* [T, C], row distance ldx */
-                               float *dweight,     /* [C], accumulated, or NULL */
-                               dc_cview dy,        /* [T, C], row distance ldy */
-                               dc_cview x,         /* [T, C], row distance ldx, as given to the forward */
-                               const float *rstd,  /* [T], from the forward */
-                               dc_cview weight,    /* [C] */
+typedef void dc_rmsnorm_bwd_fn(dc_dev *dev, dc_view dx, /* [T, C], row distance ldx */
+                               float *dweight,          /* [C], accumulated, or NULL */
+                               dc_cview dy,             /* [T, C], row distance ldy */
+                               dc_cview x,              /* [T, C], row distance ldx, as given to the forward */
+                               const float *rstd,       /* [T], from the forward */
+                               dc_cview weight,         /* [C] */
                                int64_t T, int64_t C, int64_t ldy, int64_t ldx, float offset, int assign);
 
 /* Rotary embedding (Su et al. 2021, arXiv 2104.09864) in place on the first n_rot of D columns of each head:
  *     a = pos[t] * inv_freq[i],  (u, v) -> (u cos a - v sin a, u sin a + v cos a) * mscale,   0 <= i < n_rot / 2,
  * where (u, v) are columns (i, i + n_rot/2) (halves: HF's order), or (2i, 2i+1) when `interleaved`. sign -1 rotates back: the
  * backward (the transpose, so mscale is the same). Angles are formed in double: positions reach 10^6. */
-typedef void dc_rope_fn(dc_dev *dev,
-                        dc_view x,             /* [T, H, D] */
-                        const int32_t *pos,    /* [T] */
-                        const float *inv_freq, /* [n_rot / 2] */
+typedef void dc_rope_fn(dc_dev *dev, dc_view x, /* [T, H, D] */
+                        const int32_t *pos,     /* [T] */
+                        const float *inv_freq,  /* [n_rot / 2] */
                         int64_t T, int64_t H, int64_t D, int64_t n_rot, int interleaved, float mscale, int sign);
 
 /* What attention is over: B documents packed in T tokens, document b owning rows cu_seqlens[b] .. cu_seqlens[b+1]. */
@@ -72,20 +69,18 @@ typedef struct dc_attn {
 /* Causal attention within each document, by blocks with online softmax (Dao et al. 2022, arXiv 2205.14135):
  *     s[i,j] = scale * q_i . k_j,  p = softmax_j<=i(s),  o_i = sum_j p[i,j] v_j,  lse_i = log sum_j exp(s[i,j]).
  * lse may be NULL when no backward follows. */
-typedef void dc_attn_fwd_fn(dc_dev *dev,
-                            dc_view o,   /* [T, H, D] */
-                            float *lse,  /* [T, H] or NULL */
-                            dc_cview q,  /* [T, H, D] */
-                            dc_cview k,  /* [T, K, D] */
-                            dc_cview v,  /* [T, K, D] */
+typedef void dc_attn_fwd_fn(dc_dev *dev, dc_view o, /* [T, H, D] */
+                            float *lse,             /* [T, H] or NULL */
+                            dc_cview q,             /* [T, H, D] */
+                            dc_cview k,             /* [T, K, D] */
+                            dc_cview v,             /* [T, K, D] */
                             const dc_attn *a);
 
 /* Sets dq, dk, dv from do: p recomputed from lse, delta_i = do_i . o_i, ds = p * (dp - delta). dq may be q's own gradient buffer only;
  * no aliasing with inputs. */
-typedef void dc_attn_bwd_fn(dc_dev *dev,
-                            dc_view dq, dc_view dk, dc_view dv, /* as q, k, v */
-                            dc_cview d_o,                        /* [T, H, D] */
-                            dc_cview o, const float *lse,        /* from the forward */
+typedef void dc_attn_bwd_fn(dc_dev *dev, dc_view dq, dc_view dk, dc_view dv, /* as q, k, v */
+                            dc_cview d_o,                                    /* [T, H, D] */
+                            dc_cview o, const float *lse,                    /* from the forward */
                             dc_cview q, dc_cview k, dc_cview v, const dc_attn *a);
 
 /* Decoding: n new tokens of S sequences attend to their caches, into which the new keys and values were already written. Sequence s has
@@ -93,11 +88,11 @@ typedef void dc_attn_bwd_fn(dc_dev *dev,
  * `page` tokens: token j of sequence s is row j % page of pages[s * max_pages + j / page], a page being [page, K, D]. */
 typedef struct dc_attn_kv {
     int64_t S, H, K, D, page, max_pages;
-    const int32_t *cu_new;    /* [S + 1] */
-    const int32_t *kv_len;    /* [S], new tokens included */
+    const int32_t *cu_new;      /* [S + 1] */
+    const int32_t *kv_len;      /* [S], new tokens included */
     const void *const *k_pages; /* [S, max_pages] */
     const void *const *v_pages;
-    dc_dtype type;            /* of the pages: F32 (F16, BF16 on devices that say so) */
+    dc_dtype type; /* of the pages: F32 (F16, BF16 on devices that say so) */
     float scale, softcap;
     int64_t window;
 } dc_attn_kv;
@@ -112,8 +107,8 @@ typedef void dc_glu_bwd_fn(dc_dev *dev, dc_view dgate, dc_view dup, dc_cview dy,
                            dc_act act);
 
 /* y[t] = scale * table[ids[t]]; ids are in [0, V). Backward: dtable[ids[t]] += scale * dy[t], in the order of t. */
-typedef void dc_embed_fwd_fn(dc_dev *dev, dc_view y /* [T, C] */, const int32_t *ids /* [T] */, dc_cview table /* [V, C] */,
-                             int64_t T, int64_t C, int64_t V, float scale);
+typedef void dc_embed_fwd_fn(dc_dev *dev, dc_view y /* [T, C] */, const int32_t *ids /* [T] */,
+                             dc_cview table /* [V, C] */, int64_t T, int64_t C, int64_t V, float scale);
 typedef void dc_embed_bwd_fn(dc_dev *dev, float *dtable /* [V, C], accumulated */, const int32_t *ids, dc_cview dy,
                              int64_t T, int64_t C, int64_t V, float scale);
 
@@ -130,23 +125,23 @@ typedef void dc_embed_bwd_fn(dc_dev *dev, float *dtable /* [V, C], accumulated *
 typedef enum dc_kd_kind { DC_KD_NONE, DC_KD_SAMPLED, DC_KD_TOPK_TAIL, DC_KD_DENSE } dc_kd_kind;
 
 typedef struct dc_loss {
-    int64_t M, V, ld;        /* ld: distance between rows of logits, >= V */
-    const int32_t *labels;   /* [M], -1: none; NULL when no row has one */
-    const float *w_ce;       /* [M] or NULL: 0 */
-    const float *w_kd;       /* [M] or NULL: 0 */
+    int64_t M, V, ld;      /* ld: distance between rows of logits, >= V */
+    const int32_t *labels; /* [M], -1: none; NULL when no row has one */
+    const float *w_ce;     /* [M] or NULL: 0 */
+    const float *w_kd;     /* [M] or NULL: 0 */
     dc_kd_kind kind;
     float temperature, kd_scale;
-    const int64_t *first;    /* [M + 1]: row m has sparse entries first[m] .. first[m+1] */
-    const int32_t *ids;      /* sparse ids, distinct within a row */
-    const float *p;          /* their probabilities at `temperature` */
-    const float *entropy;    /* [M] teacher's entropy at `temperature`, or NULL */
-    const float *teacher;    /* [M, V], distance V: dense */
+    const int64_t *first; /* [M + 1]: row m has sparse entries first[m] .. first[m+1] */
+    const int32_t *ids;   /* sparse ids, distinct within a row */
+    const float *p;       /* their probabilities at `temperature` */
+    const float *entropy; /* [M] teacher's entropy at `temperature`, or NULL */
+    const float *teacher; /* [M, V], distance V: dense */
     /* results, each [M] or NULL */
-    float *ce;               /* CE, not weighted */
-    float *kd;               /* KD times kd_scale, not weighted by w_kd */
-    float *lse;              /* log sum exp(z) at temperature 1 */
-    int32_t *top1;           /* argmax of z, the lowest id of equals */
-    int no_gradient;         /* evaluation: logits are left as they are */
+    float *ce;       /* CE, not weighted */
+    float *kd;       /* KD times kd_scale, not weighted by w_kd */
+    float *lse;      /* log sum exp(z) at temperature 1 */
+    int32_t *top1;   /* argmax of z, the lowest id of equals */
+    int no_gradient; /* evaluation: logits are left as they are */
 } dc_loss;
 
 typedef void dc_loss_fn(dc_dev *dev, float *logits /* [M, V] in: z, out: gradient */, const dc_loss *loss);
@@ -182,9 +177,10 @@ typedef struct dc_dropout {
 typedef void dc_dropout_fn(dc_dev *dev, dc_view y, dc_cview x, int64_t n, const dc_dropout *d, int accumulate);
 
 /* y[m] = x[rows[m]];  and back: y[rows[m]] += x[m], rows distinct. */
-typedef void dc_gather_fn(dc_dev *dev, dc_view y /* [M, C] */, dc_cview x /* [T, C] */, const int32_t *rows, int64_t M, int64_t C);
-typedef void dc_scatter_add_fn(dc_dev *dev, dc_view y /* [T, C] */, dc_cview x /* [M, C] */, const int32_t *rows, int64_t M,
-                               int64_t C);
+typedef void dc_gather_fn(dc_dev *dev, dc_view y /* [M, C] */, dc_cview x /* [T, C] */, const int32_t *rows, int64_t M,
+                          int64_t C);
+typedef void dc_scatter_add_fn(dc_dev *dev, dc_view y /* [T, C] */, dc_cview x /* [M, C] */, const int32_t *rows,
+                               int64_t M, int64_t C);
 
 /* out[c] += sum_t x[t,c]: the gradient of a bias. */
 typedef void dc_colsum_fn(dc_dev *dev, float *out /* [C] */, dc_cview x /* [T, C] */, int64_t T, int64_t C);
@@ -193,13 +189,19 @@ typedef void dc_colsum_fn(dc_dev *dev, float *out /* [C] */, dc_cview x /* [T, C
 typedef void dc_nonfinite_fn(dc_dev *dev, int64_t *out, dc_cview x, int64_t n);
 
 /* Rows of a stored weight as float: out[r] = row rows[r] (or row r when rows is NULL). */
-typedef void dc_dequant_fn(dc_dev *dev, float *out /* [n, C] */, dc_cview w /* [*, C] */, const int32_t *rows, int64_t n, int64_t C);
+typedef void dc_dequant_fn(dc_dev *dev, float *out /* [n, C] */, dc_cview w /* [*, C] */, const int32_t *rows,
+                           int64_t n, int64_t C);
 
 /* The list. Everything that must exist once per op is made from it: table, reference table, test registry. */
+/* clang-format off */
 #define DC_OPS(X) \
-    X(gemm) X(rmsnorm_fwd) X(rmsnorm_bwd) X(rope) X(attn_fwd) X(attn_bwd) X(attn_decode) X(glu_fwd) X(glu_bwd) X(embed_fwd) \
-    X(embed_bwd) X(loss) X(adamw) X(sumsq) X(add) X(axpy) X(fill) X(dropout) X(gather) X(scatter_add) X(colsum) X(nonfinite) \
-    X(dequant)
+    X(gemm) \
+    X(rmsnorm_fwd) \
+    X(rmsnorm_bwd) \
+    X(rope) \
+    X(attn_fwd) X(attn_bwd) X(attn_decode) X(glu_fwd) X(glu_bwd) X(embed_fwd) X(embed_bwd) X(loss) X(adamw) X(sumsq) \
+        X(add) X(axpy) X(fill) X(dropout) X(gather) X(scatter_add) X(colsum) X(nonfinite) X(dequant)
+/* clang-format on */
 
 typedef struct dc_ops {
 #define DC_OPS_FIELD(name) dc_##name##_fn *name;

@@ -10,12 +10,22 @@ _Static_assert(sizeof(dc_q4_0) == 18 && sizeof(dc_q4_1) == 20 && sizeof(dc_q5_0)
                    sizeof(dc_q5_k) == 176 && sizeof(dc_q6_k) == 210,
                "blocks have no padding");
 
-#define READABLE(X, SEP) \
-    X(F32, f32) SEP X(F16, f16) SEP X(BF16, bf16) SEP X(Q4_0, q4_0) SEP X(Q4_1, q4_1) SEP X(Q5_0, q5_0) SEP X(Q5_1, q5_1) \
-    SEP X(Q8_0, q8_0) SEP X(Q2_K, q2_k) SEP X(Q3_K, q3_k) SEP X(Q4_K, q4_k) SEP X(Q5_K, q5_k) SEP X(Q6_K, q6_k)
-#define WRITABLE(X, SEP) X(F32, f32) SEP X(F16, f16) SEP X(BF16, bf16) SEP X(Q8_0, q8_0) SEP X(Q4_0, q4_0)
-#define NOTHING
-#define TEXT(type, name) #type
+#define READABLE(X) \
+    X(F32, f32) \
+    X(F16, f16) \
+    X(BF16, bf16) \
+    X(Q4_0, q4_0) \
+    X(Q4_1, q4_1) \
+    X(Q5_0, q5_0) \
+    X(Q5_1, q5_1) \
+    X(Q8_0, q8_0) \
+    X(Q2_K, q2_k) \
+    X(Q3_K, q3_k) \
+    X(Q4_K, q4_k) \
+    X(Q5_K, q5_k) \
+    X(Q6_K, q6_k)
+#define WRITABLE(X)      X(F32, f32) X(F16, f16) X(BF16, bf16) X(Q8_0, q8_0) X(Q4_0, q4_0)
+#define TEXT(type, name) ", " #type
 
 dc_row_read_fn *dc_row_reader(dc_dtype type, unsigned features)
 {
@@ -26,7 +36,7 @@ dc_row_read_fn *dc_row_reader(dc_dtype type, unsigned features)
     switch ((int)type) {
 #define CASE(type_, name) \
     case DC_##type_: return dc_read_##name;
-        READABLE(CASE, NOTHING)
+        READABLE(CASE)
 #undef CASE
     default: return NULL;
     }
@@ -38,11 +48,12 @@ dc_row_write_fn *dc_row_writer(dc_dtype type, unsigned features)
     switch ((int)type) {
 #define CASE(type_, name) \
     case DC_##type_: return dc_write_##name;
-        WRITABLE(CASE, NOTHING)
+        WRITABLE(CASE)
 #undef CASE
     default: return NULL;
     }
 }
 
-const char *dc_row_readable(void) { return READABLE(TEXT, ", "); }
-const char *dc_row_writable(void) { return WRITABLE(TEXT, ", "); }
+/* The first comma is left out. */
+const char *dc_row_readable(void) { return &READABLE(TEXT)[2]; }
+const char *dc_row_writable(void) { return &WRITABLE(TEXT)[2]; }

@@ -1,4 +1,5 @@
-/* kernels/quant_avx2.c -- row readers for AVX2 and F16C: the bits of quant_legacy.c and quant_k.c. No fused multiply-add here. */
+/* kernels/quant_avx2.c -- row readers for AVX2 and F16C: the bits of quant_legacy.c and quant_k.c. No fused
+ * multiply-add here. */
 #include "kernels/quant_rows.h"
 
 #include <immintrin.h>
@@ -41,8 +42,8 @@ static void put32_plus(float *out, __m256i q, __m256 d, __m256 m)
     put16_plus(out + 16, high16(q), d, m);
 }
 
-/* Bytes shifted right, all but `mask` cut off. Shifts of bytes do not exist; a shift of words brings bits of the neighbour
- * above, which the mask takes away. `shift` is a constant after inlining. */
+/* Bytes shifted right, all but `mask` cut off. Shifts of bytes do not exist; a shift of words brings bits of the
+ * neighbour above, which the mask takes away. `shift` is a constant after inlining. */
 static inline __m256i bits(__m256i q, int shift, int mask)
 {
     return _mm256_and_si256(_mm256_srl_epi16(q, _mm_cvtsi32_si128(shift)), _mm256_set1_epi8((char)mask));
@@ -60,8 +61,8 @@ static __m256i fifths(const uint8_t *qh)
 {
     int32_t word;
     memcpy(&word, qh, sizeof word);
-    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3, 3, 3, 3,
-                                            3, 3, 3, 3);
+    const __m256i spread = _mm256_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 3,
+                                            3, 3, 3, 3, 3, 3, 3);
     const __m256i bit = _mm256_set1_epi64x((long long)0x8040201008040201u);
     const __m256i q = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word), spread), bit);
     return _mm256_and_si256(_mm256_cmpeq_epi8(q, bit), _mm256_set1_epi8(16));
@@ -129,8 +130,10 @@ static void read_q2_k(float *DC_RESTRICT out, const void *DC_RESTRICT row, int64
         for (int g = 0; g < 8; g++) { /* 32 elements with two scales */
             const __m256i q = bits(bytes32(b->qs + g / 4 * 32), g % 4 * 2, 3);
             const uint8_t s0 = b->scales[2 * g], s1 = b->scales[2 * g + 1];
-            put16_plus(out + i + 32 * g, low16(q), _mm256_set1_ps(d * (float)(s0 & 15)), _mm256_set1_ps(-(dmin * (float)(s0 >> 4))));
-            put16_plus(out + i + 32 * g + 16, high16(q), _mm256_set1_ps(d * (float)(s1 & 15)), _mm256_set1_ps(-(dmin * (float)(s1 >> 4))));
+            put16_plus(out + i + 32 * g, low16(q), _mm256_set1_ps(d * (float)(s0 & 15)),
+                       _mm256_set1_ps(-(dmin * (float)(s0 >> 4))));
+            put16_plus(out + i + 32 * g + 16, high16(q), _mm256_set1_ps(d * (float)(s1 & 15)),
+                       _mm256_set1_ps(-(dmin * (float)(s1 >> 4))));
         }
     }
 }
@@ -161,8 +164,8 @@ static void read_q4_k(float *DC_RESTRICT out, const void *DC_RESTRICT row, int64
         for (int g = 0; g < 8; g++) {
             uint8_t scale, min;
             dc_scale_min_k4(g, b->scales, &scale, &min);
-            put32_plus(out + i + 32 * g, bits(bytes32(b->qs + g / 2 * 32), g % 2 * 4, 15), _mm256_set1_ps(d * (float)scale),
-                       _mm256_set1_ps(-(dmin * (float)min)));
+            put32_plus(out + i + 32 * g, bits(bytes32(b->qs + g / 2 * 32), g % 2 * 4, 15),
+                       _mm256_set1_ps(d * (float)scale), _mm256_set1_ps(-(dmin * (float)min)));
         }
     }
 }

@@ -1,9 +1,11 @@
-/* kernels/quant_k.c -- the super-blocks of 256: Q2_K to Q6_K, unpacked. The order of the multiplications is llama.cpp's. */
+/* kernels/quant_k.c -- the super-blocks of 256: Q2_K to Q6_K, unpacked. The order of the multiplications is
+ * llama.cpp's. */
 #include "kernels/quant_rows.h"
 
 #include "core/half.h"
 
-/* Two halves of 128; in each, byte l of 32 holds elements l, l + 32, l + 64, l + 96, two bits each. A scale is for 16. */
+/* Two halves of 128; in each, byte l of 32 holds elements l, l + 32, l + 64, l + 96, two bits each. A scale is for
+ * 16. */
 void dc_read_q2_k(float *DC_RESTRICT out, const void *DC_RESTRICT row, int64_t n)
 {
     const dc_q2_k *b = row;

@@ -103,10 +103,7 @@ void dc_write_bf16(void *DC_RESTRICT row, const float *DC_RESTRICT x, int64_t n)
 
 /* A float that may be NaN or large, as an integer in [low, high]; NaN becomes low, where a plain conversion would be
  * undefined. Truncates toward zero. */
-static int truncated(float x, int low, int high)
-{
-    return x >= (float)high ? high : x > (float)low ? (int)x : low;
-}
+static int truncated(float x, int low, int high) { return x >= (float)high ? high : x > (float)low ? (int)x : low; }
 
 /* The value of largest magnitude becomes -8 exactly: the scale takes its sign. */
 void dc_write_q4_0(void *DC_RESTRICT row, const float *DC_RESTRICT x, int64_t n)

@@ -1,7 +1,8 @@
-/* kernels/quant_rows.h -- layouts of the stored blocks and the row functions behind kernels/quant.h; private to kernels/.
+/* kernels/quant_rows.h -- layouts of the stored blocks and the row functions behind kernels/quant.h; private to
+ * kernels/.
  *
- * The structs are llama.cpp's (ggml-common.h), byte for byte, little-endian, without padding. A row in a mapped file is only
- * aligned to its element, which for every struct here is at most two bytes. */
+ * The structs are llama.cpp's (ggml-common.h), byte for byte, little-endian, without padding. A row in a mapped
+ * file is only aligned to its element, which for every struct here is at most two bytes. */
 #ifndef DC_KERNELS_QUANT_ROWS_H
 #define DC_KERNELS_QUANT_ROWS_H
 
@@ -11,19 +12,50 @@
 extern "C" {
 #endif
 
-typedef struct dc_q4_0 { uint16_t d; uint8_t qs[16]; } dc_q4_0;
-typedef struct dc_q4_1 { uint16_t d, m; uint8_t qs[16]; } dc_q4_1;
-typedef struct dc_q5_0 { uint16_t d; uint8_t qh[4], qs[16]; } dc_q5_0;
-typedef struct dc_q5_1 { uint16_t d, m; uint8_t qh[4], qs[16]; } dc_q5_1;
-typedef struct dc_q8_0 { uint16_t d; int8_t qs[32]; } dc_q8_0;
-typedef struct dc_q2_k { uint8_t scales[16], qs[64]; uint16_t d, dmin; } dc_q2_k;
-typedef struct dc_q3_k { uint8_t hmask[32], qs[64], scales[12]; uint16_t d; } dc_q3_k;
-typedef struct dc_q4_k { uint16_t d, dmin; uint8_t scales[12], qs[128]; } dc_q4_k;
-typedef struct dc_q5_k { uint16_t d, dmin; uint8_t scales[12], qh[32], qs[128]; } dc_q5_k;
-typedef struct dc_q6_k { uint8_t ql[128], qh[64]; int8_t scales[16]; uint16_t d; } dc_q6_k;
+typedef struct dc_q4_0 {
+    uint16_t d;
+    uint8_t qs[16];
+} dc_q4_0;
+typedef struct dc_q4_1 {
+    uint16_t d, m;
+    uint8_t qs[16];
+} dc_q4_1;
+typedef struct dc_q5_0 {
+    uint16_t d;
+    uint8_t qh[4], qs[16];
+} dc_q5_0;
+typedef struct dc_q5_1 {
+    uint16_t d, m;
+    uint8_t qh[4], qs[16];
+} dc_q5_1;
+typedef struct dc_q8_0 {
+    uint16_t d;
+    int8_t qs[32];
+} dc_q8_0;
+typedef struct dc_q2_k {
+    uint8_t scales[16], qs[64];
+    uint16_t d, dmin;
+} dc_q2_k;
+typedef struct dc_q3_k {
+    uint8_t hmask[32], qs[64], scales[12];
+    uint16_t d;
+} dc_q3_k;
+typedef struct dc_q4_k {
+    uint16_t d, dmin;
+    uint8_t scales[12], qs[128];
+} dc_q4_k;
+typedef struct dc_q5_k {
+    uint16_t d, dmin;
+    uint8_t scales[12], qh[32], qs[128];
+} dc_q5_k;
+typedef struct dc_q6_k {
+    uint8_t ql[128], qh[64];
+    int8_t scales[16];
+    uint16_t d;
+} dc_q6_k;
 
-/* The j-th of a Q4_K or Q5_K block's eight 6-bit scales and mins. Four of each stand in bytes 0-3 and 4-7; the low halves of the others in
- * bytes 8-11, and their upper two bits on top of the first eight bytes. */
+/* The j-th of a Q4_K or Q5_K block's eight 6-bit scales and mins. Four of each stand in bytes 0-3 and 4-7; the low
+ * halves of the others in bytes 8-11, and their upper two bits on top of the first eight bytes. */
 static inline void dc_scale_min_k4(int j, const uint8_t *s, uint8_t *scale, uint8_t *min)
 {
     if (j < 4) {
@@ -46,8 +78,8 @@ static inline void dc_scales_q3_k(int8_t out[16], const uint8_t *s)
 }
 
 /* Plain C: the specification of the layouts. */
-dc_row_read_fn dc_read_f32, dc_read_f16, dc_read_bf16, dc_read_q4_0, dc_read_q4_1, dc_read_q5_0, dc_read_q5_1, dc_read_q8_0,
-    dc_read_q2_k, dc_read_q3_k, dc_read_q4_k, dc_read_q5_k, dc_read_q6_k;
+dc_row_read_fn dc_read_f32, dc_read_f16, dc_read_bf16, dc_read_q4_0, dc_read_q4_1, dc_read_q5_0, dc_read_q5_1,
+    dc_read_q8_0, dc_read_q2_k, dc_read_q3_k, dc_read_q4_k, dc_read_q5_k, dc_read_q6_k;
 dc_row_write_fn dc_write_f32, dc_write_f16, dc_write_bf16, dc_write_q4_0, dc_write_q8_0;
 
 /* AVX2 and F16C: the same bits. NULL when there is no faster variant. */

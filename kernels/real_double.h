@@ -1,4 +1,5 @@
-/* kernels/real_double.h -- makes a *_tmpl.c the double oracle. Included by *_oracle.c alone; see kernels/real_float.h. */
+/* kernels/real_double.h -- makes a *_tmpl.c the double oracle. Included by *_oracle.c alone; see
+ * kernels/real_float.h. */
 #ifndef DC_KERNELS_REAL_DOUBLE_H
 #define DC_KERNELS_REAL_DOUBLE_H
 
@@ -7,8 +8,9 @@
 
 #include "kernels/oracle.h"
 
-#define REAL            double
-#define FN(name)        void dc_##name##_oracle
+#define REAL double
+#define LINKAGE
+#define FN(name)        dc_##name##_oracle
 #define ABS             fabs
 #define ERF             erf
 #define EXP             exp

@@ -1,4 +1,5 @@
-/* kernels/rope_avx2.c -- rotary embedding for AVX2 + FMA, in threads by tokens. Sines are formed once a token, for all heads. */
+/* kernels/rope_avx2.c -- rotary embedding for AVX2 + FMA, in threads by tokens. Sines are formed once a token, for
+ * all heads. */
 #include "kernels/table.h"
 
 #include <immintrin.h>
@@ -17,19 +18,20 @@ typedef struct rope {
     int interleaved, sign, tokens;
 } rope;
 
-/* Four angles, reduced: a = k pi/2 + r with |r| <= pi/4. pi/2 in two doubles: good for every angle that an int32 position
- * and a frequency up to 1 give. */
+/* Four angles, reduced: a = k pi/2 + r with |r| <= pi/4. pi/2 in two doubles: good for every angle that an int32
+ * position and a frequency up to 1 give. */
 static __m128 reduce4(__m256d a, __m128i *k)
 {
-    const __m256d n = _mm256_round_pd(_mm256_mul_pd(a, _mm256_set1_pd(0x1.45f306dc9c883p-1)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256d n = _mm256_round_pd(_mm256_mul_pd(a, _mm256_set1_pd(0x1.45f306dc9c883p-1)),
+                                      _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m256d r = _mm256_fnmadd_pd(n, _mm256_set1_pd(0x1.921fb54442d18p+0), a);
     r = _mm256_fnmadd_pd(n, _mm256_set1_pd(0x1.1a62633145c07p-54), r);
     *k = _mm256_cvtpd_epi32(n);
     return _mm256_cvtpd_ps(r);
 }
 
-/* sin and cos of eight reduced angles: polynomials fitted on [-pi/4, pi/4] (errors 2e-9 and 1e-10, below a rounding), exchanged
- * in odd quadrants, with the quadrant's signs. */
+/* sin and cos of eight reduced angles: polynomials fitted on [-pi/4, pi/4] (errors 2e-9 and 1e-10, below a
+ * rounding), exchanged in odd quadrants, with the quadrant's signs. */
 static void sincos8(__m256 r, __m256i k, __m256 *sine, __m256 *cosine)
 {
     const __m256 z = _mm256_mul_ps(r, r);
@@ -112,21 +114,28 @@ static void block(void *context, int64_t i)
             angles(j, sine, cosine, t, first, n);
             for (int64_t h = 0; h < j->H; h++) {
                 float *x = j->x + (t * j->H + h) * j->D;
-                if (j->interleaved)
-                    turn_pairs(x + 2 * first, sine, cosine, n);
-                else
-                    turn_halves(x + first, x + j->half + first, sine, cosine, n);
+                if (j->interleaved) turn_pairs(x + 2 * first, sine, cosine, n);
+                else turn_halves(x + first, x + j->half + first, sine, cosine, n);
             }
         }
     }
 }
 
-static void rope_avx2(dc_dev *dev, dc_view x, const int32_t *pos, const float *inv_freq, int64_t T, int64_t H, int64_t D,
-                      int64_t n_rot, int interleaved, float mscale, int sign)
+static void rope_avx2(dc_dev *dev, dc_view x, const int32_t *pos, const float *inv_freq, int64_t T, int64_t H,
+                      int64_t D, int64_t n_rot, int interleaved, float mscale, int sign)
 {
     (void)dev;
-    rope j = {.x = x.data, .pos = pos, .inv_freq = inv_freq, .T = T, .H = H, .D = D, .half = n_rot / 2, .mscale = mscale,
-              .interleaved = interleaved, .sign = sign, .tokens = (int)dc_rows_a_block(H * D)};
+    rope j = {.x = x.data,
+              .pos = pos,
+              .inv_freq = inv_freq,
+              .T = T,
+              .H = H,
+              .D = D,
+              .half = n_rot / 2,
+              .mscale = mscale,
+              .interleaved = interleaved,
+              .sign = sign,
+              .tokens = (int)dc_rows_a_block(H * D)};
     dc_pool_for(dc_blocks(T, j.tokens), block, &j);
 }
 

@@ -1,6 +1,7 @@
 /* kernels/rope_tmpl.c -- rotary embedding in plain C; see norm_tmpl.c for how it is used. */
 
-FN(rope)(REAL *x, const int32_t *pos, const float *inv_freq, int64_t T, int64_t H, int64_t D, int64_t n_rot, int interleaved, REAL mscale, int sign)
+LINKAGE void FN(rope)(REAL *x, const int32_t *pos, const float *inv_freq, int64_t T, int64_t H, int64_t D,
+                      int64_t n_rot, int interleaved, REAL mscale, int sign)
 {
     const int64_t half = n_rot / 2, step = interleaved ? 2 : 1, apart = interleaved ? 1 : half;
     for (int64_t t = 0; t < T; t++) {

@@ -1,5 +1,5 @@
-/* kernels/rows.c -- ops that move rows: embedding, gather, scatter, unpacking of stored weights. In threads by rows, or by columns
- * where several rows may meet in one. */
+/* kernels/rows.c -- ops that move rows: embedding, gather, scatter, unpacking of stored weights. In threads by
+ * rows, or by columns where several rows may meet in one. */
 #include "kernels/table.h"
 
 #include <string.h>
@@ -36,7 +36,8 @@ static void read_all(rows r, unsigned features)
     dc_pool_for(dc_blocks(r.n, dc_rows_a_block(r.C)), read_rows, &r);
 }
 
-void dc_embed_fwd_ref(dc_dev *dev, dc_view y, const int32_t *ids, dc_cview table, int64_t T, int64_t C, int64_t V, float scale)
+void dc_embed_fwd_ref(dc_dev *dev, dc_view y, const int32_t *ids, dc_cview table, int64_t T, int64_t C, int64_t V,
+                      float scale)
 {
     (void)dev, (void)V;
     read_all((rows){.out = y.data, .table = table, .ids = ids, .n = T, .C = C, .scale = scale}, 0);
@@ -48,7 +49,8 @@ void dc_dequant_ref(dc_dev *dev, float *out, dc_cview w, const int32_t *ids, int
     read_all((rows){.out = out, .table = w, .ids = ids, .n = n, .C = C, .scale = 1}, 0);
 }
 
-static void embed_fwd_avx2(dc_dev *dev, dc_view y, const int32_t *ids, dc_cview table, int64_t T, int64_t C, int64_t V, float scale)
+static void embed_fwd_avx2(dc_dev *dev, dc_view y, const int32_t *ids, dc_cview table, int64_t T, int64_t C, int64_t V,
+                           float scale)
 {
     (void)dev, (void)V;
     read_all((rows){.out = y.data, .table = table, .ids = ids, .n = T, .C = C, .scale = scale}, DC_FEATURES_AVX2);
@@ -88,7 +90,8 @@ static void embed_bwd_columns(void *context, int64_t i)
     }
 }
 
-void dc_embed_bwd_ref(dc_dev *dev, float *dtable, const int32_t *ids, dc_cview dy, int64_t T, int64_t C, int64_t V, float scale)
+void dc_embed_bwd_ref(dc_dev *dev, float *dtable, const int32_t *ids, dc_cview dy, int64_t T, int64_t C, int64_t V,
+                      float scale)
 {
     (void)dev, (void)V;
     scatter s = {dtable, dy.data, ids, T, C, scale};

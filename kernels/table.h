@@ -17,11 +17,12 @@ DC_OPS(DC_OPS_REF)
 
 /* What an overlay named avx2 needs: F16C came with AVX2 on every processor so far. */
 enum { DC_FEATURES_AVX2 = DC_CPU_AVX2 | DC_CPU_FMA | DC_CPU_F16C };
+void dc_adamw_overlay_avx2(dc_ops *ops);
+void dc_dropout_overlay_avx2(dc_ops *ops);
+void dc_glu_overlay_avx2(dc_ops *ops);
 void dc_norm_overlay_avx2(dc_ops *ops);
 void dc_rope_overlay_avx2(dc_ops *ops);
-void dc_glu_overlay_avx2(dc_ops *ops);
 void dc_rows_overlay_avx2(dc_ops *ops);
-void dc_dropout_overlay_avx2(dc_ops *ops);
 
 /* Element i of a weight that is F32, F16 or BF16. */
 static inline float dc_weight_at(dc_cview w, int64_t i)
@@ -52,8 +53,8 @@ static inline dc_span dc_block(int64_t i, int64_t n, int64_t size)
 
 static inline int64_t dc_blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-/* How many rows of width C make a block of work: about 16,384 elements, for which starting a thread's turn costs little. Depends on the
- * shape alone. */
+/* How many rows of width C make a block of work: about 16,384 elements, for which starting a thread's turn costs
+ * little. Depends on the shape alone. */
 static inline int64_t dc_rows_a_block(int64_t C) { return C >= 16384 ? 1 : 16384 / C; }
 
 /* Sums and searches over n elements go by blocks of this many, at most DC_PARTIALS of them, combined in order. */

@@ -42,7 +42,8 @@ int dc_lora_keep_config(dc_lora *l, const dc_lora_config *c, dc_error *err)
     l->config.rank_pattern = keep_patterns(l, c->rank_pattern, c->n_rank_pattern);
     l->config.alpha_pattern = keep_patterns(l, c->alpha_pattern, c->n_alpha_pattern);
     int64_t *layers = dc_arena_alloc(&l->names, (c->n_layers + 1) * sizeof *layers);
-    if (!l->config.target_modules || !l->config.exclude_modules || !l->config.rank_pattern || !l->config.alpha_pattern || !layers)
+    if (!l->config.target_modules || !l->config.exclude_modules || !l->config.rank_pattern ||
+        !l->config.alpha_pattern || !layers)
         return dc_fail_memory(err, 0, "an adapter's config");
     if (c->layers_to_transform) {
         memcpy(layers, c->layers_to_transform, c->n_layers * sizeof *layers);
@@ -66,16 +67,19 @@ static void describe(dc_lora *l)
     }
     if (!first) return;
     const double scale = first->alpha / (l->config.use_rslora ? sqrt((double)first->r) : (double)first->r);
-    snprintf(l->description, sizeof l->description, "r=%lld alpha=%g scale=%g on %zu linears%s", (long long)first->r, first->alpha,
-             scale, l->n / 2, mixed ? " (first; patterns change others)" : "");
+    snprintf(l->description, sizeof l->description, "r=%lld alpha=%g scale=%g on %zu linears%s", (long long)first->r,
+             first->alpha, scale, l->n / 2, mixed ? " (first; patterns change others)" : "");
 }
 
-static int put_tensor(dc_lora *l, const char *module, const char *half, int64_t rows, int64_t cols, int64_t *at, dc_error *err)
+static int put_tensor(dc_lora *l, const char *module, const char *half, int64_t rows, int64_t cols, int64_t *at,
+                      dc_error *err)
 {
     char name[192];
     snprintf(name, sizeof name, "base_model.model.%s.%s.weight", module, half);
     dc_lora_tensor *t = &l->tensors[l->n++];
-    *t = (dc_lora_tensor){.name = dc_arena_strdup(&l->names, name), .data = l->data + *at, .grad = l->grad ? l->grad + *at : NULL,
+    *t = (dc_lora_tensor){.name = dc_arena_strdup(&l->names, name),
+                          .data = l->data + *at,
+                          .grad = l->grad ? l->grad + *at : NULL,
                           .shape = {rows, cols}};
     *at += padded(rows * cols);
     return t->name ? DC_OK : dc_fail_memory(err, sizeof name, "tensor names");
@@ -86,7 +90,8 @@ static int allocate(dc_lora *l, int train, dc_error *err)
     void *memory = NULL;
     for (size_t i = 0; i < l->n_linears; i++) {
         const dc_linear *linear = dc_model_linear_at(l->m, i);
-        l->numbers += l->targets[i].r ? padded(l->targets[i].r * linear->in) + padded(l->targets[i].r * linear->out) : 0;
+        l->numbers +=
+            l->targets[i].r ? padded(l->targets[i].r * linear->in) + padded(l->targets[i].r * linear->out) : 0;
     }
     const size_t bytes = (size_t)l->numbers * sizeof(float);
     int rc = dc_dev_alloc(l->m->dev, &memory, bytes, "adapter", err);
@@ -114,16 +119,20 @@ int dc_lora_build(dc_lora *l, int train, dc_error *err)
         char module[128];
         if (!t->r) continue;
         dc_lora_module(module, sizeof module, linear);
-        if (t->r > (linear->in < linear->out ? linear->in : linear->out))
-            return dc_fail(err, DC_EUSAGE, "lora: rank %lld of %s is above its width (%lld x %lld)", (long long)t->r, module,
-                           (long long)linear->out, (long long)linear->in);
         rc = put_tensor(l, module, "lora_A", t->r, linear->in, &at, err);
         if (rc == DC_OK) rc = put_tensor(l, module, "lora_B", linear->out, t->r, &at, err);
         if (rc != DC_OK) return rc;
         const dc_lora_tensor *A = &l->tensors[l->n - 2], *B = &l->tensors[l->n - 1];
         const double scale = t->alpha / (l->config.use_rslora ? sqrt((double)t->r) : (double)t->r);
-        l->deltas[i] = (dc_delta){.A = A->data, .B = B->data, .dA = A->grad, .dB = B->grad, .R = t->r, .scale = (float)scale,
-                                  .dropout = (float)l->config.lora_dropout, .place = (uint32_t)i};
+        l->deltas[i] = (dc_delta){.A = A->data,
+                                  .B = B->data,
+                                  .dA = A->grad,
+                                  .dB = B->grad,
+                                  .R = t->r,
+                                  .scale = (float)scale,
+                                  .dropout = (float)l->config.lora_dropout,
+                                  .place = (uint32_t)i};
+        DC_ASSERT(!linear->delta[l->adapter]); /* the slot is free */
         linear->delta[l->adapter] = &l->deltas[i];
     }
     if (rc == DC_OK) describe(l);
@@ -139,17 +148,16 @@ static int initialize(dc_lora *l, uint64_t seed, dc_error *err)
         float *host = dc_malloc((size_t)n * sizeof *host);
         if (!host) return dc_fail_memory(err, (size_t)n * sizeof *host, "initial values");
         const float bound = 1.0f / sqrtf((float)A->shape[1]);
-        if (l->config.gaussian)
-            dc_rng_normal(host, n, 0, 1.0f / (float)A->shape[0], seed, DC_RNG_LORA, (uint32_t)i);
-        else
-            dc_rng_uniform(host, n, -bound, bound, seed, DC_RNG_LORA, (uint32_t)i);
+        if (l->config.gaussian) dc_rng_normal(host, n, 0, 1.0f / (float)A->shape[0], seed, DC_RNG_LORA, (uint32_t)i);
+        else dc_rng_uniform(host, n, -bound, bound, seed, DC_RNG_LORA, (uint32_t)i);
         dc_dev_upload(l->m->dev, A->data, host, (size_t)n * sizeof *host);
         dc_free(host);
     }
     return dc_dev_sync(l->m->dev, err);
 }
 
-int dc_lora_new(dc_lora **out, dc_model *m, int adapter, const dc_lora_config *config, uint64_t seed, int train, dc_error *err)
+int dc_lora_new(dc_lora **out, dc_model *m, int adapter, const dc_lora_config *config, uint64_t seed, int train,
+                dc_error *err)
 {
     int rc = DC_OK;
     DC_ASSERT(adapter >= 0 && adapter < DC_ADAPTERS);
@@ -166,10 +174,8 @@ int dc_lora_new(dc_lora **out, dc_model *m, int adapter, const dc_lora_config *c
     DC_TRY(dc_lora_build(l, train, err));
     DC_TRY(initialize(l, seed, err));
 done:
-    if (rc == DC_OK)
-        *out = l;
-    else
-        dc_lora_free(l);
+    if (rc == DC_OK) *out = l;
+    else dc_lora_free(l);
     return rc;
 }
 

@@ -25,7 +25,8 @@ typedef struct dc_pattern {
 typedef struct dc_lora_config {
     int64_t r;
     double lora_alpha, lora_dropout;
-    const char *const *target_modules; /* suffixes; one entry "all-linear": every linear but the head; one entry that is no plain name:
+    const char *const *
+        target_modules; /* suffixes; one entry "all-linear": every linear but the head; one entry that is no plain name:
                                           a regular expression that must match the whole module path */
     size_t n_targets;
     const char *const *exclude_modules;
@@ -34,8 +35,8 @@ typedef struct dc_lora_config {
     size_t n_layers;
     const dc_pattern *rank_pattern, *alpha_pattern;
     size_t n_rank_pattern, n_alpha_pattern;
-    int use_rslora;      /* scale alpha / sqrt(r) */
-    int gaussian;        /* init_lora_weights: gaussian (std 1/r); else Kaiming-uniform A (a = sqrt 5: bound 1/sqrt(in)); B zero */
+    int use_rslora; /* scale alpha / sqrt(r) */
+    int gaussian; /* init_lora_weights: gaussian (std 1/r); else Kaiming-uniform A (a = sqrt 5: bound 1/sqrt(in)); B zero */
 } dc_lora_config;
 
 dc_lora_config dc_lora_defaults(void); /* r 8, alpha 8, no dropout, all-linear */
@@ -44,13 +45,14 @@ typedef struct dc_lora dc_lora;
 
 /* One trainable tensor of an adapter: what train/ takes as a parameter. */
 typedef struct dc_lora_tensor {
-    const char *name;  /* PEFT's: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" */
+    const char *name;   /* PEFT's: "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight" */
     float *data, *grad; /* on the device */
     int64_t shape[2];
 } dc_lora_tensor;
 
 /* Creates an adapter in slot `adapter` of the model (the slot must be free) with initial values from the seed. `train` 0: no gradient buffers. */
-int dc_lora_new(dc_lora **out, dc_model *m, int adapter, const dc_lora_config *config, uint64_t seed, int train, dc_error *err);
+int dc_lora_new(dc_lora **out, dc_model *m, int adapter, const dc_lora_config *config, uint64_t seed, int train,
+                dc_error *err);
 /* Opens a PEFT directory (adapter_config.json + adapter_model.safetensors; F32, F16 or BF16): every tensor must be claimed by a linear and every
  * target have both halves. */
 int dc_lora_open(dc_lora **out, dc_model *m, int adapter, const char *dir, int train, dc_error *err);

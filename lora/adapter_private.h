@@ -20,20 +20,20 @@ struct dc_lora {
     int adapter;
     dc_lora_config config; /* pointers into names */
     dc_arena names;
-    dc_target *targets;    /* [n_linears] of the model */
-    dc_delta *deltas;      /* [n_linears] */
+    dc_target *targets;      /* [n_linears] of the model */
+    dc_delta *deltas;        /* [n_linears] */
     dc_lora_tensor *tensors; /* [n], A and B of each target in turn */
     size_t n, n_linears;
-    float *data, *grad;    /* flat, on the device */
-    float *host;           /* a host copy of data for merging, made when first needed */
-    int64_t numbers;       /* floats in `data`, padding included */
+    float *data, *grad; /* flat, on the device */
+    float *host;        /* a host copy of data for merging, made when first needed */
+    int64_t numbers;    /* floats in `data`, padding included */
     char description[128];
 };
 
 /* Which linears the config means, and with what rank and alpha: targets [n_linears] zeroed by the caller. */
 int dc_lora_find_targets(dc_target *targets, const dc_model *m, const dc_lora_config *c, dc_error *err);
-/* Does `module` end in one of the names, or match the one regular expression? -1 after an error. */
-int dc_lora_matches(const char *const *names, size_t n, const char *module, dc_error *err);
+/* Is the name one that PEFT's file holds in a list, not a regular expression? */
+int dc_lora_is_plain(const char *name);
 /* Copies a config into an adapter's own memory. */
 int dc_lora_keep_config(dc_lora *l, const dc_lora_config *c, dc_error *err);
 /* Makes buffers, tensors and deltas for l->targets and hangs them into the model; values are zero. */

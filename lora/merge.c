@@ -46,8 +46,12 @@ void dc_lora_merged_rows(void *lora, const dc_weight *w, float *out, int64_t row
         const dc_linear *linear = dc_model_linear_at(l->m, i);
         if (linear->w != w || !l->targets[i].r) continue;
         const dc_delta *d = &l->deltas[i];
-        const job j = {.out = out, .A = l->host + (d->A - l->data), .B = l->host + (d->B - l->data) + row * d->R, .in = linear->in,
-                       .R = d->R, .scale = d->scale};
+        const job j = {.out = out,
+                       .A = l->host + (d->A - l->data),
+                       .B = l->host + (d->B - l->data) + row * d->R,
+                       .in = linear->in,
+                       .R = d->R,
+                       .scale = d->scale};
         dc_pool_for(n, merge_row, (void *)&j);
     }
 }

@@ -1,5 +1,6 @@
 /* lora/peft_write.c -- PEFT's adapter directory (src/peft/config.py, utils/save_and_load.py). */
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,18 +16,16 @@ static json_t *names_json(const char *const *names, size_t n)
     return list;
 }
 
-/* all-linear and one regular expression are strings in PEFT's file; plain names a list. */
+/* One regular expression is a string in PEFT's file; plain names are a list. */
 static json_t *modules_json(const char *const *names, size_t n)
 {
     if (!n) return json_null();
-    const char *plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.";
-    if (n == 1 && names[0][strspn(names[0], plain)]) return json_string(names[0]);
-    return names_json(names, n);
+    return n == 1 && !dc_lora_is_plain(names[0]) ? json_string(names[0]) : names_json(names, n);
 }
 
 static json_t *number_json(double value)
 {
-    return (double)(int64_t)value == value ? json_integer((json_int_t)value) : json_real(value);
+    return fabs(value) < 1e15 && floor(value) == value ? json_integer((json_int_t)value) : json_real(value);
 }
 
 static json_t *pattern_json(const dc_pattern *patterns, size_t n)
@@ -38,9 +37,10 @@ static json_t *pattern_json(const dc_pattern *patterns, size_t n)
 
 static json_t *layers_json(const dc_lora_config *c)
 {
-    if (!c->layers_to_transform) return json_null();
+    if (!c->n_layers) return json_null();
     json_t *list = json_array();
-    for (size_t i = 0; i < c->n_layers; i++) json_array_append_new(list, json_integer((json_int_t)c->layers_to_transform[i]));
+    for (size_t i = 0; i < c->n_layers; i++)
+        json_array_append_new(list, json_integer((json_int_t)c->layers_to_transform[i]));
     return list;
 }
 
@@ -54,38 +54,51 @@ static json_t *resolved_json(const dc_lora *l)
         if (!l->targets[i].r) continue;
         dc_lora_module(module, sizeof module, dc_model_linear_at(l->m, i));
         const char *last = strrchr(module, '.') ? strrchr(module, '.') + 1 : module;
-        for (size_t k = 0; k < json_array_size(list); k++) there |= !strcmp(json_string_value(json_array_get(list, k)), last);
+        for (size_t k = 0; k < json_array_size(list); k++)
+            there |= !strcmp(json_string_value(json_array_get(list, k)), last);
         if (!there) json_array_append_new(list, json_string(last));
     }
     return list;
 }
 
+/* NULL when memory is out, or when a text is no UTF-8. */
 static json_t *config_json(const dc_lora *l, const char *base)
 {
     const dc_lora_config *c = &l->config;
     const int all = c->n_targets == 1 && !strcmp(c->target_modules[0], "all-linear");
-    json_t *j = json_object();
-    json_object_set_new(j, "peft_type", json_string("LORA"));
-    json_object_set_new(j, "task_type", json_string("CAUSAL_LM"));
-    json_object_set_new(j, "inference_mode", json_true());
-    json_object_set_new(j, "base_model_name_or_path", base ? json_string(base) : json_null());
-    json_object_set_new(j, "revision", json_null());
-    json_object_set_new(j, "r", json_integer((json_int_t)c->r));
-    json_object_set_new(j, "lora_alpha", number_json(c->lora_alpha));
-    json_object_set_new(j, "lora_dropout", number_json(c->lora_dropout));
-    json_object_set_new(j, "bias", json_string("none"));
-    json_object_set_new(j, "fan_in_fan_out", json_false());
-    json_object_set_new(j, "init_lora_weights", c->gaussian ? json_string("gaussian") : json_true());
-    json_object_set_new(j, "use_rslora", json_boolean(c->use_rslora));
-    json_object_set_new(j, "use_dora", json_false());
-    json_object_set_new(j, "modules_to_save", json_null());
-    json_object_set_new(j, "target_modules", all ? resolved_json(l) : modules_json(c->target_modules, c->n_targets));
-    json_object_set_new(j, "exclude_modules", modules_json(c->exclude_modules, c->n_exclude));
-    json_object_set_new(j, "layers_to_transform", layers_json(c));
-    json_object_set_new(j, "layers_pattern", json_null());
-    json_object_set_new(j, "rank_pattern", pattern_json(c->rank_pattern, c->n_rank_pattern));
-    json_object_set_new(j, "alpha_pattern", pattern_json(c->alpha_pattern, c->n_alpha_pattern));
-    return j;
+    const struct {
+        const char *key;
+        json_t *value;
+    } members[] = {
+        {"peft_type", json_string("LORA")},
+        {"task_type", json_string("CAUSAL_LM")},
+        {"inference_mode", json_true()},
+        {"base_model_name_or_path", base ? json_string(base) : json_null()},
+        {"revision", json_null()},
+        {"r", json_integer((json_int_t)c->r)},
+        {"lora_alpha", number_json(c->lora_alpha)},
+        {"lora_dropout", number_json(c->lora_dropout)},
+        {"bias", json_string("none")},
+        {"fan_in_fan_out", json_false()},
+        {"init_lora_weights", c->gaussian ? json_string("gaussian") : json_true()},
+        {"use_rslora", json_boolean(c->use_rslora)},
+        {"use_dora", json_false()},
+        {"modules_to_save", json_null()},
+        {"target_modules", all ? resolved_json(l) : modules_json(c->target_modules, c->n_targets)},
+        {"exclude_modules", modules_json(c->exclude_modules, c->n_exclude)},
+        {"layers_to_transform", layers_json(c)},
+        {"layers_pattern", json_null()},
+        {"rank_pattern", pattern_json(c->rank_pattern, c->n_rank_pattern)},
+        {"alpha_pattern", pattern_json(c->alpha_pattern, c->n_alpha_pattern)},
+    };
+    json_t *config = json_object();
+    int failed = !config;
+    for (size_t i = 0; i < sizeof members / sizeof *members; i++)
+        failed |=
+            json_object_set_new(config, members[i].key, members[i].value); /* which takes the value, or frees it */
+    if (!failed) return config;
+    json_decref(config);
+    return NULL;
 }
 
 static int by_name(const void *a, const void *b)
@@ -138,7 +151,7 @@ int dc_lora_save(const dc_lora *l, const char *dir, const char *base, dc_error *
     char *config_path = dc_path_join(dc_str_text(&staging), "adapter_config.json");
     char *tensors_path = dc_path_join(dc_str_text(&staging), "adapter_model.safetensors");
     if (!config || staging.failed || !config_path || !tensors_path) {
-        rc = dc_fail_memory(err, 0, "an adapter's config");
+        rc = dc_fail_memory(err, staging.n, "an adapter's config");
         goto done;
     }
     DC_TRY(dc_remove_tree(staging.data, err));

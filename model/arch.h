@@ -27,10 +27,10 @@ enum { DC_ROPE_PAIRS = 256 }; /* rotated pairs of a head at most */
 typedef struct dc_rope_config {
     dc_rope_type type;
     double theta;
-    double factor;                          /* linear, llama3 */
+    double factor;                            /* linear, llama3 */
     double low_freq_factor, high_freq_factor; /* llama3 */
-    int64_t original_max_position;          /* llama3 */
-    float factors[DC_ROPE_PAIRS];           /* factors: [n_rot / 2] */
+    int64_t original_max_position;            /* llama3 */
+    float factors[DC_ROPE_PAIRS];             /* factors: [n_rot / 2] */
 } dc_rope_config;
 
 typedef struct dc_family dc_family;
@@ -38,21 +38,22 @@ typedef struct dc_family dc_family;
 /* What the forward pass is, in numbers: plain data, complete. */
 typedef struct dc_config {
     const dc_family *family;
-    int64_t C, L, H, K, D, F, V; /* width, layers, heads, kv heads, head width, ffn width, vocabulary (embedding rows) */
+    int64_t C, L, H, K, D, F,
+        V; /* width, layers, heads, kv heads, head width, ffn width, vocabulary (embedding rows) */
     int64_t max_position;
-    int64_t n_rot;               /* rotated columns of a head */
-    int64_t window;              /* sliding window, 0: none */
+    int64_t n_rot;  /* rotated columns of a head */
+    int64_t window; /* sliding window, 0: none */
     dc_rope_config rope;
     float rms_eps, norm_offset;
-    float attn_scale;            /* 1 / sqrt(D) unless the family says otherwise */
+    float attn_scale;                  /* 1 / sqrt(D) unless the family says otherwise */
     float attn_softcap, final_softcap; /* 0: none */
     float embed_scale, logit_scale;    /* 1: none */
     dc_act act;
-    int qk_norm;                 /* RMSNorm over each head of q and k */
+    int qk_norm;                  /* RMSNorm over each head of q and k */
     int q_bias, o_bias, mlp_bias; /* q_bias: q, k and v alike */
-    int tied;                    /* the head is the embedding */
-    dc_dtype dtype;              /* of the checkpoint, for writing in the same one */
-    int32_t bos, eos;            /* -1: not said */
+    int tied;                     /* the head is the embedding */
+    dc_dtype dtype;               /* of the checkpoint, for writing in the same one */
+    int32_t bos, eos;             /* -1: not said */
 } dc_config;
 
 /* From a parsed config.json, published (rope_theta, rope_scaling, torch_dtype) or as transformers 5 writes it (rope_parameters,
@@ -78,25 +79,43 @@ void dc_rope_frequencies(float *inv_freq, const dc_config *c);
 /* For tests and messages: the i-th family, NULL behind the last. */
 const dc_family *dc_family_at(size_t i);
 
-const char *dc_family_hf_type(const dc_family *f);   /* "qwen2" */
+const char *dc_family_hf_type(const dc_family *f); /* "qwen2" */
 const char *dc_family_gguf_arch(const dc_family *f);
 
 /* What a tensor is. Order = order in files that decant writes. */
 typedef enum dc_role {
-    DC_W_EMBED, DC_W_ATTN_NORM, DC_W_Q, DC_W_Q_BIAS, DC_W_K, DC_W_K_BIAS, DC_W_V, DC_W_V_BIAS, DC_W_Q_NORM, DC_W_K_NORM,
-    DC_W_O, DC_W_O_BIAS, DC_W_FFN_NORM, DC_W_GATE, DC_W_GATE_BIAS, DC_W_UP, DC_W_UP_BIAS, DC_W_DOWN, DC_W_DOWN_BIAS,
-    DC_W_FINAL_NORM, DC_W_HEAD,
+    DC_W_EMBED,
+    DC_W_ATTN_NORM,
+    DC_W_Q,
+    DC_W_Q_BIAS,
+    DC_W_K,
+    DC_W_K_BIAS,
+    DC_W_V,
+    DC_W_V_BIAS,
+    DC_W_Q_NORM,
+    DC_W_K_NORM,
+    DC_W_O,
+    DC_W_O_BIAS,
+    DC_W_FFN_NORM,
+    DC_W_GATE,
+    DC_W_GATE_BIAS,
+    DC_W_UP,
+    DC_W_UP_BIAS,
+    DC_W_DOWN,
+    DC_W_DOWN_BIAS,
+    DC_W_FINAL_NORM,
+    DC_W_HEAD,
     DC_W_ROLES
 } dc_role;
 
 /* A tensor of the family: is it there for this config, its shape, its two names (layer < 0: not of a layer). */
 typedef struct dc_tensor_spec {
     dc_role role;
-    int64_t layer;    /* -1: once */
+    int64_t layer; /* -1: once */
     int n_dims;
-    int64_t shape[2]; /* [out, in] or [n] */
-    char hf[128];     /* "model.layers.3.self_attn.q_proj.weight" */
-    char gguf[64];    /* "blk.3.attn_q.weight" */
+    int64_t shape[2];      /* [out, in] or [n] */
+    char hf[128];          /* "model.layers.3.self_attn.q_proj.weight" */
+    char gguf[64];         /* "blk.3.attn_q.weight" */
     int64_t permute_heads; /* a GGUF stores the rows of each of this many heads with its halves interleaved; 0: as HF */
 } dc_tensor_spec;
 

@@ -63,7 +63,7 @@ enum { FAMILIES = sizeof families / sizeof *families };
 
 /* Read by config_json.c itself, or without an effect on what a forward pass computes. */
 const char *const dc_config_harmless_hf[] = {
-    "model_type", "architectures", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "torch_dtype", "dtype", "hidden_act",
+    "model_type", "architectures", "_model_name_or_path", "rms_norm_eps", "rope_theta", "rope_scaling", "rope_parameters", "torch_dtype", "dtype", "hidden_act",
     "tie_word_embeddings", "bos_token_id", "eos_token_id", "pad_token_id", "unk_token_id", "sep_token_id", "mask_token_id",
     "decoder_start_token_id", "layer_types", "use_sliding_window", "sliding_window", "max_window_layers",
     "_name_or_path", "_attn_implementation", "_attn_implementation_autoset", "_commit_hash", "_flash_attn_2_enabled", "attention_dropout",

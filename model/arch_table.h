@@ -66,7 +66,7 @@ extern const char *const dc_config_harmless_gguf[];
 extern const dc_neutral_key dc_config_neutral_hf[];
 extern const dc_neutral_key dc_config_neutral_gguf[];
 
-const dc_family *dc_family_by_hf(const char *type);     /* NULL when there is none */
+const dc_family *dc_family_by_hf(const char *type); /* NULL when there is none */
 const dc_family *dc_family_by_gguf(const char *arch);
 /* "llama, qwen2, qwen3" into out; returns out. */
 char *dc_family_list(char *out, size_t room, int gguf);

@@ -16,11 +16,11 @@ extern "C" {
 
 /* u: [T, R] of the active delta, written by the forward and read by the backward; scratch: [T, in] when the delta drops, else
  * NULL. accumulate adds to y (a residual). */
-void dc_linear_fwd(dc_dev *dev, const dc_linear *l, dc_view y /* [T, out] */, float *u, float *scratch, dc_cview x /* [T, in] */,
-                   int64_t T, int accumulate, const dc_run *run);
+void dc_linear_fwd(dc_dev *dev, const dc_linear *l, dc_view y /* [T, out] */, float *u, float *scratch,
+                   dc_cview x /* [T, in] */, int64_t T, int accumulate, const dc_run *run);
 /* dx: set, or added to with `accumulate`; NULL data: not wanted. du: [T, R] scratch. */
-void dc_linear_bwd(dc_dev *dev, const dc_linear *l, dc_view dx, float *du, float *scratch, dc_cview dy, dc_cview x, const float *u,
-                   int64_t T, int accumulate, const dc_run *run);
+void dc_linear_bwd(dc_dev *dev, const dc_linear *l, dc_view dx, float *du, float *scratch, dc_cview dy, dc_cview x,
+                   const float *u, int64_t T, int accumulate, const dc_run *run);
 /* Is there anything to do in the backward besides dx? */
 int dc_linear_trains(const dc_linear *l, int adapter);
 

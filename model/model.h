@@ -21,9 +21,9 @@ extern "C" {
 
 typedef struct dc_weight {
     dc_tensor_spec spec;
-    dc_cview data;   /* [out, in] or [n], on the device; NULL data when the config has none */
-    float *grad;     /* [out, in] when trained, else NULL */
-    float *owned;    /* F32 data when trained: the same memory as data.data, writable; else NULL */
+    dc_cview data; /* [out, in] or [n], on the device; NULL data when the config has none */
+    float *grad;   /* [out, in] when trained, else NULL */
+    float *owned;  /* F32 data when trained: the same memory as data.data, writable; else NULL */
 } dc_weight;
 
 /* The low-rank part of a linear, plain data owned by whoever made it (lora/): y += scale * drop(x) A^T B^T. */
@@ -33,8 +33,8 @@ typedef struct dc_delta {
     float *dA, *dB; /* accumulated; NULL: frozen */
     int64_t R;
     float scale;
-    float dropout;   /* used when a run trains */
-    uint32_t place;  /* key of its dropout mask */
+    float dropout;          /* used when a run trains */
+    uint32_t place;         /* key of its dropout mask */
     const float *magnitude; /* DoRA's [out]; NULL. Not computed yet: lora/ refuses DoRA */
 } dc_delta;
 
@@ -58,18 +58,18 @@ typedef struct dc_model {
     dc_weight *weights; /* [n_weights], in the order of dc_config_tensors */
     size_t n_weights;
     dc_weight *embed, *final_norm;
-    dc_linear head;     /* its weight is embed's when tied */
-    dc_layer *layers;   /* [L] */
-    float *inv_freq;    /* [n_rot / 2] on the device */
+    dc_linear head;   /* its weight is embed's when tied */
+    dc_layer *layers; /* [L] */
+    float *inv_freq;  /* [n_rot / 2] on the device */
     int trainable;
     struct dc_model_files *files; /* private: maps and owned memory */
 } dc_model;
 
 typedef struct dc_model_options {
-    int trainable;          /* all weights F32 with gradients */
+    int trainable;              /* all weights F32 with gradients */
     const int64_t *keep_layers; /* build from these layers only, ascending (student.init.prune_layers); NULL: all */
     size_t n_keep;
-    int check_finite;       /* refuse NaN and inf, naming tensor and index (default 1) */
+    int check_finite; /* refuse NaN and inf, naming tensor and index (default 1) */
 } dc_model_options;
 
 dc_model_options dc_model_defaults(void);
@@ -106,8 +106,8 @@ int64_t dc_gguf_row(const dc_tensor_spec *spec, int64_t row);
  * adapters. Each file appears whole or not; weights of an earlier model in `dir` are removed, config.json is written last. A value
  * that is or becomes not finite in `type` is DC_ENUMERIC naming the tensor. */
 typedef void dc_rows_fn(void *context, const dc_weight *w, float *out, int64_t row, int64_t n);
-int dc_model_save(const dc_model *m, const char *dir, dc_dtype type, int64_t shard_bytes, dc_rows_fn *rows, void *context,
-                  dc_error *err);
+int dc_model_save(const dc_model *m, const char *dir, dc_dtype type, int64_t shard_bytes, dc_rows_fn *rows,
+                  void *context, dc_error *err);
 
 #ifdef __cplusplus
 }

@@ -26,7 +26,7 @@ typedef struct dc_source {
     const char *path;          /* of the GGUF or the directory, for messages; the caller's */
     dc_source_tensor *tensors; /* [n], sorted by name */
     int64_t n;
-    dc_st *st;                 /* one of these is open; a model takes it */
+    dc_st *st; /* one of these is open; a model takes it */
     dc_gguf *gguf;
 } dc_source;
 

@@ -7,7 +7,8 @@
  * known, and one arena of exactly the size that dc_plan_bytes says holds them all. Running allocates nothing.
  *
  * Batches are packed: documents one behind another in [T, C], attention never crosses a document, positions restart. Only
- * the M rows with a loss reach the head (model/head.h), which no plan holds: logits never exist for all of them. */
+ * the M rows with a loss reach the head (model/head.h), which no plan holds: logits never exist for all of them. Behind the last
+ * layer's attention, where no row looks at another, those rows alone are computed. */
 #ifndef DC_MODEL_PLAN_H
 #define DC_MODEL_PLAN_H
 
@@ -33,21 +34,21 @@ typedef struct dc_batch {
     const int32_t *rows;       /* [M] rows of [0, T) whose hidden state is wanted, ascending */
     /* decoding: the B "documents" are the new tokens of these sequences of `kv`; NULL: none */
     dc_kv *kv;
-    const int32_t *seqs;       /* [B] */
+    const int32_t *seqs; /* [B] */
 } dc_batch;
 
 typedef struct dc_run {
-    int adapter;     /* which delta is active; -1: the base alone */
-    int training;    /* dropout on */
-    uint64_t seed;   /* of dropout */
-    uint32_t step;   /* micro-batch counter of dropout */
+    int adapter;   /* which delta is active; -1: the base alone */
+    int training;  /* dropout on */
+    uint64_t seed; /* of dropout */
+    uint32_t step; /* micro-batch counter of dropout */
 } dc_run;
 
 typedef struct dc_plan_options {
     int64_t max_tokens, max_docs, max_rows; /* bounds of T, B, M; max_rows 0: max_tokens */
-    int adapter;     /* the delta the plan must be able to train or run; -1: none */
-    int backward;    /* keep what a backward needs */
-    int checkpoint;  /* keep only each layer's input */
+    int adapter;                            /* the delta the plan must be able to train or run; -1: none */
+    int backward;                           /* keep what a backward needs */
+    int checkpoint;                         /* keep only each layer's input */
 } dc_plan_options;
 
 typedef struct dc_plan dc_plan;
@@ -65,16 +66,17 @@ int dc_plan_forecast(size_t *bytes, dc_model *m, const dc_plan_options *options,
 void dc_plan_print(const dc_plan *p, dc_str *out);
 
 /* Forward. Leaves the hidden states (final norm applied) of the batch's rows in the tap. Bounds exceeded or an id outside
- * the vocabulary are our bugs: loaders check. Polls nothing. Errors: the device's. */
+ * the vocabulary are our bugs: loaders check. M may be 0. run->adapter is the plan's own or -1. Polls nothing. Errors: the device's. */
 int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err);
 /* The tap of the last forward: [M, C], and its gradient [M, C] (NULL data without backward), which an objective sets whole. */
 dc_view dc_plan_hidden(const dc_plan *p);
 dc_view dc_plan_hidden_grad(const dc_plan *p);
-/* Backward of the last forward: adds to the gradients of the active delta and of trained weights. */
+/* Backward of the last forward, once: adds to the gradients of the active delta and of trained weights. The tap is gone then. */
 int dc_backward(dc_plan *p, dc_error *err);
 
-/* Looks for the first step of the last forward whose output is not finite: fills `what` with "model.layers.11.mlp.down_proj output, row 388" and
- * returns 1, or 0 when all still there is finite. Slow: for the message after a non-finite loss. */
+/* Runs the last forward again, to the first step whose output is not finite: fills `what` with "model.layers.11.mlp.down_proj output,
+ * row 388" (of the T rows) and returns 1, or 0 when all is finite. Slow, and no backward may follow: for the message after a non-finite
+ * loss. After a decoding pass, whose cache has moved on, only the tap is looked at. */
 int dc_plan_find_nonfinite(dc_plan *p, dc_str *what);
 
 /* Seconds spent a kind of step since the last call, for bench and --profile: name and seconds, n of at most room. */

@@ -2,15 +2,13 @@
 #include "train/ckpt.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/arena.h"
 #include "core/file.h"
-#include "core/hash.h"
 #include "core/json.h"
-#include "core/log.h"
 #include "core/safetensors.h"
 #include "train/ckpt_files.h"
 
@@ -64,20 +62,29 @@ done:
     return rc;
 }
 
+/* A resume behind the last step has nothing to measure them again with. NaN is left out: JSON has none. */
+static void put_loss(json_t *state, const char *name, double value)
+{
+    if (isfinite(value)) json_object_set_new(state, name, json_real(value));
+}
+
 static int save_state(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, dc_error *err)
 {
     char *path = dc_path_join(dir, DC_CKPT_STATE);
-    json_t *state = json_pack("{s:i, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:I, s:I, s:I, s:s}", "version", DC_CKPT_VERSION, "step",
-                              (json_int_t)s->step, "micro", (json_int_t)s->micro, "tokens", (json_int_t)s->tokens, "trained_tokens",
-                              (json_int_t)s->trained_tokens, "position", "epoch", (json_int_t)s->position.epoch, "window",
-                              (json_int_t)s->position.window, "bin", (json_int_t)s->position.bin, "metrics_bytes",
-                              (json_int_t)s->metrics_bytes, "evaluated", (json_int_t)s->evaluated, "parameters", (json_int_t)dc_params_count(p), "device",
-                              dc_dev_path(p->dev));
+    json_t *state =
+        json_pack("{s:i, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:I, s:I, s:I, s:s}", "version", DC_CKPT_VERSION,
+                  "step", (json_int_t)s->step, "micro", (json_int_t)s->micro, "tokens", (json_int_t)s->tokens,
+                  "trained_tokens", (json_int_t)s->trained_tokens, "position", "epoch", (json_int_t)s->position.epoch,
+                  "window", (json_int_t)s->position.window, "bin", (json_int_t)s->position.bin, "metrics_bytes",
+                  (json_int_t)s->metrics_bytes, "evaluated", (json_int_t)s->evaluated, "parameters",
+                  (json_int_t)dc_params_count(p), "device", dc_dev_path(p->dev));
     int rc;
+    put_loss(state, "loss", s->loss);
+    put_loss(state, "eval_loss", s->eval_loss);
+    put_loss(state, "eval_kd", s->eval_kd);
     if (!path || !state || (r && json_object_set_new(state, "recipe", dc_recipe_json(r))))
         rc = dc_fail_memory(err, 0, "a checkpoint's state");
-    else
-        rc = dc_json_save(state, path, err);
+    else rc = dc_json_save(state, path, err);
     json_decref(state);
     dc_free(path);
     return rc;
@@ -94,7 +101,7 @@ static int save_manifest(const char *dir, dc_error *err)
         dc_hash hash;
         path = dc_path_join(dir, files[i]);
         if (!path) goto memory;
-        DC_TRY(dc_hash_file(&hash, path, err));
+        DC_TRY(dc_ckpt_hash(&hash, path, err));
         json_t *entry = json_pack("{s:I, s:s}", "bytes", (json_int_t)dc_file_size(path), "xxh3", hash.hex);
         dc_free(path);
         path = NULL;
@@ -112,32 +119,44 @@ done:
     return rc;
 }
 
-/* Removes all but the newest `keep` checkpoints, and staging directories that a kill left. */
-static int rotate(const char *dir, int64_t keep, dc_error *err)
+/* Removes the directories checkpoint-<step><suffix>, but for the `keep` newest. */
+static int remove_behind(const char *dir, const char *suffix, size_t keep, dc_error *err)
 {
     int rc = DC_OK;
     int64_t *steps = NULL;
     size_t n = 0;
-    DC_TRY(dc_ckpt_steps(&steps, &n, dir, err));
-    for (size_t i = (size_t)(keep < 2 ? 2 : keep); i < n; i++) {
-        char *path = dc_ckpt_path(dir, steps[i], "");
-        if (!path) {
-            rc = dc_fail_memory(err, 0, "a path");
-            goto done;
-        }
-        rc = dc_remove_tree(path, err);
+    DC_TRY(dc_ckpt_steps(&steps, &n, dir, suffix, err));
+    for (size_t i = keep; i < n && rc == DC_OK; i++) {
+        char *path = dc_ckpt_path(dir, steps[i], suffix);
+        rc = path ? dc_remove_tree(path, err) : dc_fail_memory(err, 0, "a path");
         dc_free(path);
-        if (rc != DC_OK) goto done;
     }
 done:
     dc_free(steps);
     return rc;
 }
 
-int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, int64_t keep, dc_error *err)
+/* What is newer than the step just saved was found damaged when the run began: it must not count as one of those kept. Staging
+ * directories are what a kill left. */
+static int rotate(const char *dir, int64_t step, int64_t keep, dc_error *err)
 {
     int rc = DC_OK;
-    char *path = dc_ckpt_path(dir, s->step, ""), *staging = dc_ckpt_path(dir, s->step, ".tmp");
+    int64_t *steps = NULL;
+    size_t n = 0, newer = 0;
+    DC_TRY(dc_ckpt_steps(&steps, &n, dir, "", err));
+    while (newer < n && steps[newer] > step) newer++;
+    DC_TRY(remove_behind(dir, "", newer + (size_t)(keep < 2 ? 2 : keep), err));
+    DC_TRY(remove_behind(dir, DC_CKPT_STAGING, 0, err));
+done:
+    dc_free(steps);
+    return rc;
+}
+
+int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, int64_t keep,
+                 dc_error *err)
+{
+    int rc = DC_OK;
+    char *path = dc_ckpt_path(dir, s->step, ""), *staging = dc_ckpt_path(dir, s->step, DC_CKPT_STAGING);
     if (!path || !staging) {
         rc = dc_fail_memory(err, 0, "a path");
         goto done;
@@ -151,7 +170,7 @@ int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, c
     DC_TRY(save_state(staging, s, p, r, err));
     DC_TRY(save_manifest(staging, err));
     DC_TRY(dc_dir_publish(staging, path, err));
-    DC_TRY(rotate(dir, keep, err));
+    DC_TRY(rotate(dir, s->step, keep, err));
 done:
     if (rc != DC_OK && staging) dc_remove_tree(staging, NULL);
     dc_free(path);
@@ -162,20 +181,12 @@ done:
 int dc_ckpt_clear(const char *dir, dc_error *err)
 {
     int rc = DC_OK;
-    int64_t *steps = NULL;
-    size_t n = 0;
-    char *path = NULL;
-    DC_TRY(dc_ckpt_steps(&steps, &n, dir, err));
-    for (size_t i = 0; i < n; i++) {
-        path = dc_ckpt_path(dir, steps[i], "");
-        DC_TRY(path ? dc_remove_tree(path, err) : dc_fail_memory(err, 0, "a path"));
-        dc_free(path);
-        path = NULL;
-    }
-    path = dc_path_join(dir, "metrics.jsonl");
-    DC_TRY(path ? dc_remove_tree(path, err) : dc_fail_memory(err, 0, "a path"));
+    char *metrics = dc_path_join(dir, "metrics.jsonl");
+    if (!metrics) return dc_fail_memory(err, 0, "a path");
+    DC_TRY(remove_behind(dir, "", 0, err));
+    DC_TRY(remove_behind(dir, DC_CKPT_STAGING, 0, err));
+    DC_TRY(dc_remove_tree(metrics, err));
 done:
-    dc_free(path);
-    dc_free(steps);
+    dc_free(metrics);
     return rc;
 }

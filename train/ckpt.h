@@ -19,16 +19,18 @@ extern "C" {
 #endif
 
 typedef struct dc_train_state {
-    int64_t step;              /* optimizer steps done */
-    int64_t micro;             /* micro-batches done, for dropout's counter */
+    int64_t step;  /* optimizer steps done */
+    int64_t micro; /* micro-batches done, for dropout's counter */
     int64_t tokens, trained_tokens;
     dc_position position;
-    int64_t metrics_bytes;     /* metrics.jsonl is cut to this on resume */
-    int64_t evaluated;         /* the last step that was evaluated */
-    float *m, *v;              /* AdamW moments of all parameters, flat in list order, on the device */
+    int64_t metrics_bytes;           /* metrics.jsonl is cut to this on resume */
+    int64_t evaluated;               /* the last step that was evaluated */
+    double loss, eval_loss, eval_kd; /* of the last step and the last evaluation; NaN: none */
+    float *m, *v;                    /* AdamW moments of all parameters, flat in list order, on the device */
 } dc_train_state;
 
-int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, int64_t keep, dc_error *err);
+int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, int64_t keep,
+                 dc_error *err);
 /* Fills *s (m, v are allocated by the caller) and the parameters. *found 0: there is none. */
 int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params *p, const dc_recipe *r, dc_error *err);
 /* The bytes one checkpoint takes: for the disk check and the plan. */

@@ -1,6 +1,7 @@
 /* train/ckpt_load.c -- finding and reading checkpoints. */
 #include <inttypes.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,7 +30,7 @@ static int newest_first(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-int dc_ckpt_steps(int64_t **steps, size_t *n, const char *dir, dc_error *err)
+int dc_ckpt_steps(int64_t **steps, size_t *n, const char *dir, const char *suffix, dc_error *err)
 {
     char **names = NULL;
     size_t n_names = 0;
@@ -43,11 +44,21 @@ int dc_ckpt_steps(int64_t **steps, size_t *n, const char *dir, dc_error *err)
         char *end;
         if (strncmp(names[i], "checkpoint-", 11) || names[i][11] < '0' || names[i][11] > '9') continue;
         const int64_t step = strtoll(names[i] + 11, &end, 10);
-        if (!*end) (*steps)[(*n)++] = step;
+        if (!strcmp(end, suffix)) (*steps)[(*n)++] = step;
     }
     if (rc == DC_OK) qsort(*steps, *n, sizeof **steps, newest_first);
     dc_names_free(names);
     return rc;
+}
+
+int dc_ckpt_hash(dc_hash *out, const char *path, dc_error *err)
+{
+    dc_map map;
+    const int rc = dc_map_open(&map, path, err);
+    if (rc != DC_OK) return rc;
+    *out = dc_hash_bytes(map.data, (size_t)map.size);
+    dc_map_close(&map);
+    return DC_OK;
 }
 
 int dc_ckpt_verify(const char *path, dc_error *err)
@@ -69,18 +80,24 @@ int dc_ckpt_verify(const char *path, dc_error *err)
         int64_t bytes;
         const char *hex;
         dc_free(file);
-        file = strchr(name, '/') ? NULL : dc_path_join(path, name);
-        if (!file) {
+        file = NULL;
+        if (strchr(name, '/')) {
             rc = dc_fail(err, DC_EFORMAT, "%s: the manifest names '%s', which is no file of a checkpoint", path, name);
+            goto done;
+        }
+        file = dc_path_join(path, name);
+        if (!file) {
+            rc = dc_fail_memory(err, 0, "a path");
             goto done;
         }
         DC_TRY(dc_json_i64(&bytes, entry, "bytes", -1, file, err));
         DC_TRY(dc_json_text(&hex, entry, "xxh3", "", file, err));
         if (dc_file_size(file) != bytes) {
-            rc = dc_fail(err, DC_EFORMAT, "%s has %" PRId64 " bytes, its manifest says %" PRId64, file, dc_file_size(file), bytes);
+            rc = dc_fail(err, DC_EFORMAT, "%s has %" PRId64 " bytes, its manifest says %" PRId64, file,
+                         dc_file_size(file), bytes);
             goto done;
         }
-        DC_TRY(dc_hash_file(&hash, file, err));
+        DC_TRY(dc_ckpt_hash(&hash, file, err));
         if (strcmp(hash.hex, hex)) {
             rc = dc_fail(err, DC_EFORMAT, "%s is damaged: its hash is %s, its manifest says %s", file, hash.hex, hex);
             goto done;
@@ -90,6 +107,12 @@ done:
     json_decref(manifest);
     dc_free(file);
     return rc;
+}
+
+static double get_loss(const json_t *state, const char *name)
+{
+    const json_t *value = json_object_get(state, name);
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
 static int read_state(const char *path, dc_train_state *s, const dc_params *p, const dc_recipe *r, dc_error *err)
@@ -103,14 +126,16 @@ static int read_state(const char *path, dc_train_state *s, const dc_params *p, c
     DC_TRY(dc_json_load(&state, file, err));
     DC_TRY(dc_json_i64(&version, state, "version", 0, file, err));
     if (version != DC_CKPT_VERSION) {
-        rc = dc_fail(err, DC_EFORMAT, "%s has format version %" PRId64 "; this decant reads version %d%s", file, version, DC_CKPT_VERSION,
-                     version > DC_CKPT_VERSION ? ": it was written by a newer decant" : "");
+        rc = dc_fail(err, DC_EFORMAT, "%s has format version %" PRId64 "; this decant reads version %d%s", file,
+                     version, DC_CKPT_VERSION, version > DC_CKPT_VERSION ? ": it was written by a newer decant" : "");
         goto done;
     }
     DC_TRY(dc_json_i64(&parameters, state, "parameters", 0, file, err));
     if (parameters != dc_params_count(p)) {
-        rc = dc_fail(err, DC_EMISMATCH, "%s is of a run with %" PRId64 " trained numbers, this one has %" PRId64, file, parameters,
-                     dc_params_count(p));
+        rc =
+            dc_fail(err, DC_EMISMATCH,
+                    "%s is of a run with %" PRId64 " trained numbers, this one has %" PRId64 " (--restart begins anew)",
+                    file, parameters, dc_params_count(p));
         goto done;
     }
     const json_t *before = json_object_get(state, "recipe");
@@ -125,14 +150,24 @@ static int read_state(const char *path, dc_train_state *s, const dc_params *p, c
     DC_TRY(dc_json_i64(&s->position.bin, position, "bin", 0, file, err));
     DC_TRY(dc_json_i64(&s->metrics_bytes, state, "metrics_bytes", 0, file, err));
     DC_TRY(dc_json_i64(&s->evaluated, state, "evaluated", 0, file, err));
+    s->loss = get_loss(state, "loss"), s->eval_loss = get_loss(state, "eval_loss"),
+    s->eval_kd = get_loss(state, "eval_kd");
     DC_TRY(dc_json_text(&device, state, "device", "", file, err));
     if (strcmp(device, dc_dev_path(p->dev)))
-        dc_log(DC_LOG_WARN, "the checkpoint was made on another path (%s, now %s): the run goes on, but not to the same bits", device,
-               dc_dev_path(p->dev));
+        dc_log(DC_LOG_WARN,
+               "the checkpoint was made on another path (%s, now %s): the run goes on, but not to the same bits",
+               device, dc_dev_path(p->dev));
 done:
     json_decref(state);
     dc_free(file);
     return rc;
+}
+
+static int same_shape(const dc_st_tensor *t, const dc_param *p)
+{
+    int same = t->type == DC_F32 && t->n_dims == p->n_dims && t->bytes == p->n * (int64_t)sizeof(float);
+    for (int d = 0; d < p->n_dims && same; d++) same = t->shape[d] == p->shape[d];
+    return same;
 }
 
 static int read_tensors(const char *path, dc_train_state *s, const dc_params *p, dc_error *err)
@@ -148,9 +183,10 @@ static int read_tensors(const char *path, dc_train_state *s, const dc_params *p,
         for (size_t i = 0; i < p->n; i++) {
             snprintf(name, sizeof name, "%s.%s", dc_ckpt_part[part], p->items[i].name);
             const dc_st_tensor *t = dc_st_find(st, name);
-            if (!t || t->type != DC_F32 || t->bytes != p->items[i].n * (int64_t)sizeof(float)) {
-                rc = dc_fail(err, DC_EMISMATCH, "%s: tensor %s %s", file, name,
-                             t ? "has another size than in this run" : "is missing: the checkpoint is of another set of parameters");
+            if (!t || !same_shape(t, &p->items[i])) {
+                rc = dc_fail(err, DC_EMISMATCH,
+                             "%s: tensor %s %s: the checkpoint is of another set of parameters (--restart begins anew)",
+                             file, name, t ? "has another shape than in this run" : "is missing");
                 goto done;
             }
             float *to = part == 0 ? p->items[i].data : (part == 1 ? s->m : s->v) + at;
@@ -171,7 +207,7 @@ int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params
     int64_t *steps = NULL;
     size_t n = 0;
     *found = 0;
-    DC_TRY(dc_ckpt_steps(&steps, &n, dir, err));
+    DC_TRY(dc_ckpt_steps(&steps, &n, dir, "", err));
     for (size_t i = 0; i < n && !*found; i++) {
         dc_error damage = {0};
         char *path = dc_ckpt_path(dir, steps[i], "");
@@ -179,7 +215,10 @@ int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params
             rc = dc_fail_memory(err, 0, "a path");
             goto done;
         }
-        if (dc_ckpt_verify(path, &damage) != DC_OK) {
+        const int held = dc_ckpt_verify(path, &damage);
+        if (held == DC_ENOMEM) {
+            rc = dc_fail(err, DC_ENOMEM, "%s", damage.message);
+        } else if (held != DC_OK) {
             dc_log(DC_LOG_WARN, "%s is not used: %s", path, damage.message);
         } else {
             rc = read_state(path, s, p, r, err);

@@ -57,15 +57,18 @@ static int check_prompts(const generator *g, int64_t *longest, dc_error *err)
 {
     const int64_t V = g->s->m->config.V;
     *longest = 0;
+    if (g->o->max_new_tokens < 1) return dc_fail(err, DC_EUSAGE, "max_new_tokens must be at least 1");
     for (size_t i = 0; i < g->n; i++) {
         const int64_t need = (int64_t)g->prompts[i].n + g->o->max_new_tokens;
         if (!g->prompts[i].n) return dc_fail(err, DC_EMISMATCH, "prompt %zu is empty", i);
         if (need > g->s->max_context)
-            return dc_fail(err, DC_EMISMATCH, "prompt %zu has %zu tokens; with max_new_tokens %lld it passes the context of %lld", i,
+            return dc_fail(err, DC_EMISMATCH,
+                           "prompt %zu has %zu tokens; with max_new_tokens %lld it passes the context of %lld", i,
                            g->prompts[i].n, (long long)g->o->max_new_tokens, (long long)g->s->max_context);
         for (size_t t = 0; t < g->prompts[i].n; t++)
             if (g->prompts[i].data[t] < 0 || g->prompts[i].data[t] >= V)
-                return dc_fail(err, DC_EMISMATCH, "prompt %zu: token %zu has id %d, outside the model's vocabulary of %lld", i, t,
+                return dc_fail(err, DC_EMISMATCH,
+                               "prompt %zu: token %zu has id %d, outside the model's vocabulary of %lld", i, t,
                                g->prompts[i].data[t], (long long)V);
         if (need > *longest) *longest = need;
     }
@@ -81,7 +84,8 @@ static int open_all(generator *g, dc_error *err)
     if ((size_t)g->n_slots > g->n) g->n_slots = (int64_t)g->n;
     const size_t slots = (size_t)g->n_slots;
     const int64_t tokens = PREFILL > g->n_slots ? PREFILL : g->n_slots;
-    const dc_plan_options plan = {.max_tokens = tokens, .max_docs = g->n_slots, .max_rows = g->n_slots, .adapter = g->s->run.adapter};
+    const dc_plan_options plan = {
+        .max_tokens = tokens, .max_docs = g->n_slots, .max_rows = g->n_slots, .adapter = g->s->run.adapter};
     const dc_kv_options kv = {.max_seqs = g->n_slots, .max_tokens = g->n_slots * (longest + 32)};
     DC_TRY(dc_plan_new(&g->plan, g->s->m, &plan, err));
     DC_TRY(dc_kv_new(&g->kv, g->s->m, &kv, err));
@@ -130,7 +134,8 @@ static int64_t build(generator *g, int64_t *tokens, int *prefill)
         if (k->prompt < 0) continue;
         const dc_ids *prompt = &g->prompts[k->prompt];
         if (k->fed < prompt->n) {
-            const int64_t left = (int64_t)(prompt->n - k->fed), most = room - T - waiting; /* the others need one place each */
+            const int64_t left = (int64_t)(prompt->n - k->fed),
+                          most = room - T - waiting; /* the others need one place each */
             k->here = left < most ? left : most;
             memcpy(g->ids + T, prompt->data + k->fed, (size_t)k->here * sizeof *g->ids);
             k->fed += (size_t)k->here;
@@ -151,7 +156,10 @@ static int64_t build(generator *g, int64_t *tokens, int *prefill)
 static void advance(generator *g, slot *k, const float *logits)
 {
     result *r = &g->results[k->prompt];
-    const dc_sampler sampler = {.temperature = g->o->temperature, .top_p = g->o->top_p, .top_k = g->o->top_k, .seed = g->o->seed,
+    const dc_sampler sampler = {.temperature = g->o->temperature,
+                                .top_p = g->o->top_p,
+                                .top_k = g->o->top_k,
+                                .seed = g->o->seed,
                                 .key = (uint64_t)k->prompt};
     const int32_t id = dc_sample(&sampler, logits, g->s->m->config.V, (uint32_t)r->ids.n, g->scratch);
     r->ended = ends(g->s, id);
@@ -160,7 +168,7 @@ static void advance(generator *g, slot *k, const float *logits)
         if (g->token && k->prompt == 0) g->token(g->context, id);
     }
     k->pending = id;
-    if (r->ended || (int64_t)r->ids.n >= g->o->max_new_tokens) {
+    if (r->ended || r->ids.failed || (int64_t)r->ids.n >= g->o->max_new_tokens) {
         r->ready = 1;
         dc_kv_close(g->kv, k->seq);
         k->prompt = -1;
@@ -202,10 +210,8 @@ static int round_of(generator *g, dc_error *err)
         b++;
     }
     const double seconds = dc_now() - began;
-    if (prefill)
-        g->s->prefilled += T, g->s->prefill_seconds += seconds;
-    else
-        g->s->decoded += T, g->s->decode_seconds += seconds;
+    if (prefill) g->s->prefilled += T, g->s->prefill_seconds += seconds;
+    else g->s->decoded += T, g->s->decode_seconds += seconds;
     return tell(g, err);
 }
 

@@ -20,7 +20,7 @@ typedef struct loop {
     dc_metrics metrics;
     dc_progress bar;
     dc_train_result *out;
-    int64_t saved_step; /* of the last checkpoint, -1: none */
+    int64_t saved_step;  /* of the last checkpoint, -1: none */
     int64_t tokens_here; /* by this process */
     double began;
 } loop;
@@ -37,7 +37,7 @@ static void set_totals(loop *l)
 {
     const int64_t a_step = l->o.gradient_accumulation_steps > 0 ? l->o.gradient_accumulation_steps : 1;
     l->o.gradient_accumulation_steps = a_step;
-    if (!l->o.max_steps) {
+    if (l->o.max_steps <= 0) {
         const int64_t an_epoch = ceil_div(dc_loader_epoch_batches(l->t->loader), a_step);
         l->o.max_steps = (int64_t)ceil(l->o.num_train_epochs * (double)an_epoch);
     }
@@ -67,17 +67,19 @@ static int measure(loop *l, window *w, dc_error *err)
     return DC_OK;
 }
 
-static int not_finite(loop *l, const char *found, dc_error *err)
+/* `step` is counted from 1, as in metrics.jsonl. */
+static int not_finite(loop *l, int64_t step, const char *found, dc_error *err)
 {
     dc_str what = {0};
     char last[64] = "none";
     if (l->saved_step >= 0) snprintf(last, sizeof last, "step %" PRId64, l->saved_step);
     const int known = dc_plan_find_nonfinite(l->t->plan, &what);
     const int rc = dc_fail(err, DC_ENUMERIC,
-                           "step %" PRId64 ": %s%s%s.\nLast good checkpoint: %s. Likely: learning_rate %g is high, or the data hold "
+                           "step %" PRId64
+                           ": %s%s%s.\nLast good checkpoint: %s. Likely: learning_rate %g is high, or the data hold "
                            "something odd (see docs/troubleshooting.md#non-finite).",
-                           l->s.step + 1, found, known ? "; first non-finite value in " : "", known ? dc_str_text(&what) : "", last,
-                           l->o.schedule.learning_rate);
+                           step, found, known ? "; first non-finite value in " : "", known ? dc_str_text(&what) : "",
+                           last, l->o.schedule.learning_rate);
     dc_str_release(&what);
     return rc;
 }
@@ -93,14 +95,15 @@ static int accumulate(loop *l, const window *w, dc_losses *sums, int64_t *tokens
         if (rc == DC_OK) rc = dc_loader_next(t->loader, &packed, NULL, err);
         if (rc != DC_OK) return rc;
         const dc_batch batch = dc_batch_of(&packed);
-        const dc_run run = {.adapter = t->adapter, .training = 1, .seed = l->o.seed, .step = (uint32_t)(l->s.micro + i)};
+        const dc_run run = {
+            .adapter = t->adapter, .training = 1, .seed = l->o.seed, .step = (uint32_t)(l->s.micro + i)};
         rc = dc_forward(t->plan, &batch, &run, err);
         if (rc == DC_OK) rc = t->objective->run(t->objective, t->plan, &packed, &run, w->denominator, 1, sums, err);
         if (rc != DC_OK) return rc;
         if (!isfinite(sums->loss)) {
             char found[64];
             snprintf(found, sizeof found, "the loss is not finite (%g)", sums->loss);
-            return not_finite(l, found, err);
+            return not_finite(l, l->s.step + 1, found, err);
         }
         rc = dc_backward(t->plan, err);
         if (rc != DC_OK) return rc;
@@ -115,12 +118,12 @@ static void update(loop *l, double norm, double rate)
     const dc_params *p = l->t->params;
     dc_adamw a = l->o.adamw;
     const double clip = l->o.max_grad_norm > 0 ? l->o.max_grad_norm / (norm + 1e-6) : 1;
-    a.grad_scale = (float)(clip < 1 ? clip : 1);
+    a.grad_scale = clip < 1 ? clip : 1;
     a.step = l->s.step + 1;
     int64_t at = 0;
     for (size_t i = 0; i < p->n; i++) {
         const dc_param *item = &p->items[i];
-        a.lr = (float)(rate * (double)item->lr_scale);
+        a.lr = rate * (double)item->lr_scale;
         a.weight_decay = item->decay ? l->o.adamw.weight_decay : 0;
         p->dev->op.adamw(p->dev, item->data, l->s.m + at, l->s.v + at, item->grad, item->n, &a);
         at += item->n;
@@ -130,11 +133,14 @@ static void update(loop *l, double norm, double rate)
 static void show(loop *l, const dc_losses *sums, double denominator)
 {
     char note[160];
-    int n = snprintf(note, sizeof note, "step %" PRId64 "/%" PRId64 " · loss %.3f", l->s.step, l->o.max_steps, sums->loss / denominator);
+    int n = snprintf(note, sizeof note, "step %" PRId64 "/%" PRId64 " · loss %.3f", l->s.step, l->o.max_steps,
+                     sums->loss / denominator);
     if (l->t->objective->has_kd && n > 0 && n < (int)sizeof note)
-        snprintf(note + n, sizeof note - (size_t)n, " (kd %.3f ce %.3f)", sums->kd / denominator, sums->ce / denominator);
+        snprintf(note + n, sizeof note - (size_t)n, " (kd %.3f ce %.3f)", sums->kd / denominator,
+                 sums->ce / denominator);
     dc_progress_update(&l->bar, l->s.step, note, (double)l->tokens_here / (dc_now() - l->began), "tok/s");
-    if (l->o.logging_steps > 0 && l->s.step % l->o.logging_steps == 0) dc_log(DC_LOG_DEBUG, "%s  %s", l->t->stage, note);
+    if (l->o.logging_steps > 0 && l->s.step % l->o.logging_steps == 0)
+        dc_log(DC_LOG_DEBUG, "%s  %s", l->t->stage, note);
 }
 
 static int step(loop *l, dc_error *err)
@@ -149,7 +155,7 @@ static int step(loop *l, dc_error *err)
     if (rc != DC_OK) return rc;
     dc_error found = {0};
     rc = dc_params_grad_norm(l->t->params, &norm, &found);
-    if (rc == DC_ENUMERIC) return not_finite(l, found.message, err);
+    if (rc == DC_ENUMERIC) return not_finite(l, l->s.step + 1, found.message, err);
     if (rc != DC_OK) return dc_fail(err, rc, "%s", found.message);
     line.learning_rate = dc_schedule_rate(&l->o.schedule, l->s.step);
     update(l, norm, line.learning_rate);
@@ -162,7 +168,7 @@ static int step(loop *l, dc_error *err)
     l->s.position = dc_loader_position(l->t->loader);
     l->tokens_here += line.tokens;
     line.denominator = w.denominator, line.grad_norm = norm, line.seconds = dc_now() - began, line.sums = sums;
-    l->out->loss = sums.loss / w.denominator;
+    l->s.loss = sums.loss / w.denominator;
     rc = dc_metrics_step(&l->metrics, &line, err);
     if (rc == DC_OK) show(l, &sums, w.denominator);
     return rc;
@@ -186,9 +192,10 @@ static int evaluate(loop *l, dc_error *err)
     const double began = dc_now();
     int rc = dc_evaluate(t->plan, o, t->eval_loader, t->adapter, NULL, &sums, err);
     if (rc != DC_OK) return rc;
+    if (!isfinite(sums.loss)) return not_finite(l, l->s.step, "the evaluation's loss is not finite", err);
     const double w = sums.weight > 0 ? sums.weight : 1;
-    l->out->eval_loss = sums.loss / w;
-    l->out->eval_kd = o->has_kd ? sums.kd / w : (double)NAN;
+    l->s.eval_loss = sums.loss / w;
+    l->s.eval_kd = o->has_kd ? sums.kd / w : (double)NAN;
     l->s.evaluated = l->s.step;
     rc = dc_metrics_eval(&l->metrics, l->s.step, &sums, o->has_kd, dc_now() - began, err);
     l->began += dc_now() - began; /* the rate is of training alone */
@@ -211,11 +218,10 @@ static int run(loop *l, dc_error *err)
 done:
     if (rc == DC_ESTOPPED && l->s.step > 0) {
         dc_error failed = {0};
-        if (save(l, &failed) != DC_OK)
-            dc_log(DC_LOG_ERROR, "no checkpoint at the stop: %s", failed.message);
+        if (save(l, &failed) != DC_OK) dc_log(DC_LOG_ERROR, "no checkpoint at the stop: %s", failed.message);
         else
-            dc_log(DC_LOG_INFO, "%s  saved step %" PRId64 " of %" PRId64 " in %s; the same command goes on from there", l->t->stage, l->s.step,
-                   l->o.max_steps, l->t->dir);
+            dc_log(DC_LOG_INFO, "%s  saved step %" PRId64 " of %" PRId64 " in %s; the same command goes on from there",
+                   l->t->stage, l->s.step, l->o.max_steps, l->t->dir);
     }
     return rc;
 }
@@ -241,7 +247,8 @@ static int start(loop *l, dc_error *err)
     l->saved_step = found ? l->s.step : -1;
     l->s.position = found ? l->s.position : (dc_position){0};
     dc_loader_seek(t->loader, l->s.position);
-    if (found) dc_log(DC_LOG_INFO, "%s  goes on behind step %" PRId64 " of %" PRId64, t->stage, l->s.step, l->o.max_steps);
+    if (found)
+        dc_log(DC_LOG_INFO, "%s  goes on behind step %" PRId64 " of %" PRId64, t->stage, l->s.step, l->o.max_steps);
     DC_TRY(dc_metrics_open(&l->metrics, t->dir, l->s.metrics_bytes, err));
 done:
     return rc;
@@ -251,7 +258,8 @@ int dc_train(const dc_trainer *t, dc_train_result *out, dc_error *err)
 {
     int rc = DC_OK;
     loop l = {.t = t, .o = t->options, .out = out};
-    *out = (dc_train_result){.loss = (double)NAN, .eval_loss = (double)NAN, .eval_kd = (double)NAN};
+    *out = (dc_train_result){0};
+    l.s.loss = l.s.eval_loss = l.s.eval_kd = (double)NAN;
     DC_TRY(start(&l, err));
     const double began = dc_now();
     l.began = began;
@@ -260,6 +268,7 @@ int dc_train(const dc_trainer *t, dc_train_result *out, dc_error *err)
     dc_progress_end(&l.bar);
     out->seconds = dc_now() - began;
     out->steps = l.s.step, out->tokens = l.s.tokens, out->trained_tokens = l.s.trained_tokens;
+    out->loss = l.s.loss, out->eval_loss = l.s.eval_loss, out->eval_kd = l.s.eval_kd;
 done:
     dc_metrics_close(&l.metrics);
     dc_dev_free(t->params->dev, l.s.m);
@@ -267,8 +276,8 @@ done:
     return rc;
 }
 
-int dc_evaluate(dc_plan *plan, dc_objective *objective, dc_loader *loader, int adapter, const char *stage, dc_losses *out,
-                dc_error *err)
+int dc_evaluate(dc_plan *plan, dc_objective *objective, dc_loader *loader, int adapter, const char *stage,
+                dc_losses *out, dc_error *err)
 {
     int rc = DC_OK, ended = 0;
     dc_progress bar;

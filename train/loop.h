@@ -21,16 +21,16 @@ extern "C" {
 #endif
 
 typedef struct dc_train_options {
-    int64_t max_steps;          /* optimizer steps; or, when 0, epochs */
+    int64_t max_steps; /* optimizer steps; or, when 0, epochs */
     double num_train_epochs;
     int64_t gradient_accumulation_steps;
-    double max_grad_norm;       /* 0: no clipping */
-    dc_adamw adamw;             /* lr is the schedule's; step and grad_scale are the loop's */
-    dc_schedule schedule;       /* total_steps is the loop's */
-    double warmup_ratio;        /* of all steps, rounded up, when schedule.warmup_steps is 0 */
-    int64_t save_steps;         /* 0: at the end and on a signal only */
-    int64_t save_total_limit;   /* at least 2 */
-    int64_t eval_steps;         /* 0: at the end only, when there is an evaluation set */
+    double max_grad_norm;     /* 0: no clipping */
+    dc_adamw adamw;           /* lr is the schedule's; step and grad_scale are the loop's */
+    dc_schedule schedule;     /* total_steps is the loop's */
+    double warmup_ratio;      /* of all steps, rounded up, when schedule.warmup_steps is 0 */
+    int64_t save_steps;       /* 0: at the end and on a signal only */
+    int64_t save_total_limit; /* at least 2 */
+    int64_t eval_steps;       /* 0: at the end only, when there is an evaluation set */
     int64_t logging_steps;
     uint64_t seed;
 } dc_train_options;
@@ -43,28 +43,28 @@ typedef struct dc_trainer {
     dc_params *params;
     dc_objective *objective;
     dc_loader *loader;
-    dc_loader *eval_loader;      /* or NULL */
+    dc_loader *eval_loader;       /* or NULL */
     dc_objective *eval_objective; /* or NULL: `objective` */
-    int adapter;                 /* of dc_run; -1: full training */
-    const char *dir;             /* DIR/metrics.jsonl, DIR/checkpoint-N */
-    const char *stage;           /* name on the screen: "train" */
-    const dc_recipe *recipe;     /* kept in checkpoints; refuses a changed one on resume */
+    int adapter;                  /* of dc_run; -1: full training */
+    const char *dir;              /* DIR/metrics.jsonl, DIR/checkpoint-N */
+    const char *stage;            /* name on the screen: "train" */
+    const dc_recipe *recipe;      /* kept in checkpoints; refuses a changed one on resume */
     dc_train_options options;
-    int restart;                 /* ignore checkpoints */
+    int restart; /* ignore checkpoints */
 } dc_trainer;
 
 typedef struct dc_train_result {
     int64_t steps, tokens, trained_tokens;
-    double seconds;              /* of this process */
+    double seconds;                  /* of this process */
     double loss, eval_loss, eval_kd; /* of the last step; NaN: none */
-    int resumed;                 /* began from a checkpoint */
+    int resumed;                     /* began from a checkpoint */
 } dc_train_result;
 
 /* Runs to the end or to a stop. Resumes from the newest good checkpoint in dir by itself. */
 int dc_train(const dc_trainer *t, dc_train_result *out, dc_error *err);
 /* One pass over a loader's epoch without gradients: sums. */
-int dc_evaluate(dc_plan *plan, dc_objective *objective, dc_loader *loader, int adapter, const char *stage, dc_losses *out,
-                dc_error *err);
+int dc_evaluate(dc_plan *plan, dc_objective *objective, dc_loader *loader, int adapter, const char *stage,
+                dc_losses *out, dc_error *err);
 
 #ifdef __cplusplus
 }

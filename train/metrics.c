@@ -1,6 +1,7 @@
 /* train/metrics.c */
 #include "train/metrics.h"
 
+#include <math.h>
 #include <unistd.h>
 
 #include "core/arena.h"
@@ -25,23 +26,32 @@ int dc_metrics_open(dc_metrics *m, const char *dir, int64_t bytes, dc_error *err
 static int put(dc_metrics *m, dc_str *line, dc_error *err)
 {
     int rc = DC_OK;
-    if (line->failed)
-        rc = dc_fail_memory(err, line->n, "a line of metrics");
+    if (line->failed) rc = dc_fail_memory(err, line->n, "a line of metrics");
     else if (fwrite(line->data, 1, line->n, m->file) != line->n || fflush(m->file))
         rc = dc_fail_errno(err, "write", m->path);
-    m->bytes += (int64_t)line->n;
+    else m->bytes += (int64_t)line->n;
     dc_str_release(line);
     return rc;
+}
+
+/* A number as JSON has it: NaN and infinity are none there. */
+static void put_number(dc_str *line, const char *key, double value)
+{
+    if (isfinite(value)) dc_str_putf(line, ", \"%s\": %.9g", key, value);
+    else dc_str_putf(line, ", \"%s\": null", key);
 }
 
 int dc_metrics_step(dc_metrics *m, const dc_step_line *l, dc_error *err)
 {
     dc_str line = {0};
-    dc_str_putf(&line, "{\"step\": %lld, \"loss\": %.9g, \"ce\": %.9g", (long long)l->step, l->sums.loss / l->denominator,
-                l->sums.ce / l->denominator);
-    if (l->kd) dc_str_putf(&line, ", \"kd\": %.9g", l->sums.kd / l->denominator);
-    dc_str_putf(&line, ", \"grad_norm\": %.9g, \"learning_rate\": %.9g, \"tokens\": %lld, \"trained_tokens\": %.0f, \"seconds\": %.4f}\n",
-                l->grad_norm, l->learning_rate, (long long)l->tokens, l->sums.rows, l->seconds);
+    dc_str_putf(&line, "{\"step\": %lld", (long long)l->step);
+    put_number(&line, "loss", l->sums.loss / l->denominator);
+    put_number(&line, "ce", l->sums.ce / l->denominator);
+    if (l->kd) put_number(&line, "kd", l->sums.kd / l->denominator);
+    put_number(&line, "grad_norm", l->grad_norm);
+    put_number(&line, "learning_rate", l->learning_rate);
+    dc_str_putf(&line, ", \"tokens\": %lld, \"trained_tokens\": %.0f, \"seconds\": %.4f}\n", (long long)l->tokens,
+                l->sums.rows, l->seconds);
     return put(m, &line, err);
 }
 
@@ -49,8 +59,10 @@ int dc_metrics_eval(dc_metrics *m, int64_t step, const dc_losses *s, int kd, dou
 {
     dc_str line = {0};
     const double w = s->weight > 0 ? s->weight : 1;
-    dc_str_putf(&line, "{\"step\": %lld, \"eval_loss\": %.9g, \"eval_ce\": %.9g", (long long)step, s->loss / w, s->ce / w);
-    if (kd) dc_str_putf(&line, ", \"eval_kd\": %.9g", s->kd / w);
+    dc_str_putf(&line, "{\"step\": %lld", (long long)step);
+    put_number(&line, "eval_loss", s->loss / w);
+    put_number(&line, "eval_ce", s->ce / w);
+    if (kd) put_number(&line, "eval_kd", s->kd / w);
     dc_str_putf(&line, ", \"eval_accuracy\": %.6g, \"eval_tokens\": %.0f, \"eval_seconds\": %.4f}\n",
                 s->top1 / (s->rows > 0 ? s->rows : 1), s->rows, seconds);
     return put(m, &line, err);

@@ -17,8 +17,8 @@ static int measure(dc_objective *self, const dc_packed *batch, double *weight, d
     return DC_OK;
 }
 
-static int run_walk(dc_objective *self, dc_plan *plan, const dc_packed *batch, const dc_run *run, double denominator, int gradient,
-                    dc_losses *out, dc_error *err)
+static int run_walk(dc_objective *self, dc_plan *plan, const dc_packed *batch, const dc_run *run, double denominator,
+                    int gradient, dc_losses *out, dc_error *err)
 {
     const dc_walk_options o = {.ce_scale = 1, .denominator = denominator, .gradient = gradient};
     return dc_walk_run(((cross_entropy *)self)->walk, plan, batch, run, &o, out, err);
@@ -37,16 +37,16 @@ int dc_objective_cross_entropy(dc_objective **out, dc_model *m, int64_t chunk_by
 {
     cross_entropy *o = dc_calloc(1, sizeof *o);
     if (!o) return dc_fail_memory(err, sizeof *o, "an objective");
-    o->base = (dc_objective){.name = "cross_entropy", .measure = measure, .run = run_walk, .bytes = bytes, .free = objective_free};
+    o->base = (dc_objective){
+        .name = "cross_entropy", .measure = measure, .run = run_walk, .bytes = bytes, .free = objective_free};
     const int rc = dc_walk_new(&o->walk, m, chunk_bytes, err);
-    if (rc == DC_OK)
-        *out = &o->base;
-    else
-        dc_free(o);
+    if (rc == DC_OK) *out = &o->base;
+    else dc_free(o);
     return rc;
 }
 
 dc_batch dc_batch_of(const dc_packed *p)
 {
-    return (dc_batch){.T = p->T, .B = p->B, .M = p->M, .ids = p->ids, .pos = p->pos, .cu_seqlens = p->cu_seqlens, .rows = p->rows};
+    return (dc_batch){
+        .T = p->T, .B = p->B, .M = p->M, .ids = p->ids, .pos = p->pos, .cu_seqlens = p->cu_seqlens, .rows = p->rows};
 }

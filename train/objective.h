@@ -20,10 +20,10 @@ extern "C" {
 
 /* Sums over rows, undivided; the loop divides by the denominator. */
 typedef struct dc_losses {
-    double loss; /* everything included */
+    double loss;   /* everything included */
     double ce, kd; /* parts, not weighted against each other */
-    double rows; /* rows that counted */
-    double top1; /* rows whose greatest logit is the label */
+    double rows;   /* rows that counted */
+    double top1;   /* rows whose greatest logit is the label */
     double weight; /* the denominator's share of this batch */
 } dc_losses;
 
@@ -35,8 +35,8 @@ struct dc_objective {
     /* What this micro-batch adds to the denominator (its trained tokens, weighted). */
     int (*measure)(dc_objective *self, const dc_packed *batch, double *weight, dc_error *err);
     /* After a forward of `batch`: adds to *out, and with `gradient` sets the plan's hidden gradient, divided by `denominator`. */
-    int (*run)(dc_objective *self, dc_plan *plan, const dc_packed *batch, const dc_run *run, double denominator, int gradient,
-               dc_losses *out, dc_error *err);
+    int (*run)(dc_objective *self, dc_plan *plan, const dc_packed *batch, const dc_run *run, double denominator,
+               int gradient, dc_losses *out, dc_error *err);
     /* Device bytes it holds beside the plan: for the forecast. */
     size_t (*bytes)(const dc_objective *self);
     void (*free)(dc_objective *self);

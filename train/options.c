@@ -20,15 +20,17 @@ void dc_train_options_from_recipe(dc_train_options *out, const dc_recipe *r, con
                  {"linear", DC_SCHEDULE_LINEAR},
                  {"cosine", DC_SCHEDULE_COSINE}};
     char k[96];
-#define INT(name) dc_recipe_int(r, key(k, prefix, name))
+#define INT(name)  dc_recipe_int(r, key(k, prefix, name))
 #define REAL(name) dc_recipe_real(r, key(k, prefix, name))
     *out = (dc_train_options){
         .max_steps = INT("max_steps"),
         .num_train_epochs = REAL("num_train_epochs"),
         .gradient_accumulation_steps = INT("gradient_accumulation_steps"),
         .max_grad_norm = REAL("max_grad_norm"),
-        .adamw = {.beta1 = (float)REAL("adam_beta1"), .beta2 = (float)REAL("adam_beta2"), .eps = (float)REAL("adam_epsilon"),
-                  .weight_decay = (float)REAL("weight_decay")},
+        .adamw = {.beta1 = REAL("adam_beta1"),
+                  .beta2 = REAL("adam_beta2"),
+                  .eps = REAL("adam_epsilon"),
+                  .weight_decay = REAL("weight_decay")},
         .schedule = {.learning_rate = REAL("learning_rate"), .warmup_steps = INT("warmup_steps")},
         .save_steps = INT("save_steps"),
         .save_total_limit = INT("save_total_limit"),

@@ -7,7 +7,8 @@
 
 int dc_params_add(dc_params *p, const dc_param *item, dc_error *err)
 {
-    if (dc_grow(&p->items, p->n, &p->room, sizeof *p->items)) return dc_fail_memory(err, sizeof *item, "the list of parameters");
+    if (dc_grow(&p->items, p->n, &p->room, sizeof *p->items))
+        return dc_fail_memory(err, sizeof *item, "the list of parameters");
     p->items[p->n++] = *item;
     return DC_OK;
 }
@@ -18,7 +19,8 @@ int dc_params_add_model(dc_params *p, dc_model *m, dc_error *err)
     for (size_t i = 0; i < m->n_weights; i++) {
         dc_weight *w = &m->weights[i];
         if (!w->grad) continue;
-        dc_param item = {.name = w->spec.hf, .data = w->owned, .grad = w->grad, .n_dims = w->spec.n_dims, .n = 1, .lr_scale = 1};
+        dc_param item = {
+            .name = w->spec.hf, .data = w->owned, .grad = w->grad, .n_dims = w->spec.n_dims, .n = 1, .lr_scale = 1};
         for (int d = 0; d < w->spec.n_dims; d++) item.shape[d] = w->spec.shape[d], item.n *= w->spec.shape[d];
         item.decay = w->spec.n_dims > 1;
         const int rc = dc_params_add(p, &item, err);
@@ -48,7 +50,8 @@ int dc_params_grad_norm(const dc_params *p, double *norm, dc_error *err)
         const int rc = dc_dev_sync(p->dev, err);
         if (rc != DC_OK) return rc;
         if (!isfinite(sum))
-            return dc_fail(err, DC_ENUMERIC, "the gradient of %s is not finite (sum of squares %g)", p->items[i].name, sum);
+            return dc_fail(err, DC_ENUMERIC, "the gradient of %s is not finite (sum of squares %g)", p->items[i].name,
+                           sum);
         total += sum;
     }
     *norm = sqrt(total);

@@ -16,13 +16,13 @@ extern "C" {
 #endif
 
 typedef struct dc_param {
-    const char *name;  /* borrowed from the owner of the tensor */
+    const char *name;   /* borrowed from the owner of the tensor */
     float *data, *grad; /* on the device, owned by whoever filled the set */
     int64_t n;
     int n_dims;
     int64_t shape[2];
-    float lr_scale;    /* multiplies the learning rate */
-    int decay;         /* weight decay applies */
+    float lr_scale; /* multiplies the learning rate */
+    int decay;      /* weight decay applies */
 } dc_param;
 
 typedef struct dc_params {

@@ -17,7 +17,7 @@ typedef enum dc_schedule_type {
 
 typedef struct dc_schedule {
     dc_schedule_type type;
-    double learning_rate;  /* peak */
+    double learning_rate; /* peak */
     int64_t warmup_steps, total_steps;
 } dc_schedule;
 

@@ -10,7 +10,9 @@ int dc_scorer_new(dc_scorer **out, dc_model *m, const dc_tokenizer *t, int adapt
 {
     dc_scorer *s = dc_calloc(1, sizeof *s);
     if (!s) return dc_fail_memory(err, sizeof *s, "a scorer");
-    *s = (dc_scorer){.m = m, .tokenizer = t, .max_context = max_context ? max_context : m->config.max_position,
+    *s = (dc_scorer){.m = m,
+                     .tokenizer = t,
+                     .max_context = max_context ? max_context : m->config.max_position,
                      .run = {.adapter = adapter}};
     *out = s;
     return DC_OK;
@@ -30,6 +32,7 @@ void dc_scorer_free(dc_scorer *s)
 static int prepare(dc_scorer *s, int64_t T, dc_error *err)
 {
     int rc = DC_OK;
+    if (T < 1) return dc_fail(err, DC_EMISMATCH, "a sequence without tokens has no logits");
     if (T > s->max_context)
         return dc_fail(err, DC_EMISMATCH, "a sequence of %lld tokens is longer than the context of %lld", (long long)T,
                        (long long)s->max_context);
@@ -38,10 +41,10 @@ static int prepare(dc_scorer *s, int64_t T, dc_error *err)
         s->plan = NULL;
         const int64_t bound = (T + 255) / 256 * 256;
         const dc_plan_options o = {.max_tokens = bound, .max_docs = 1, .max_rows = bound, .adapter = s->run.adapter};
-        DC_TRY(dc_plan_new(&s->plan, s->m, &o, err));
         dc_free(s->index);
         s->index = dc_malloc((size_t)bound * 2 * sizeof *s->index);
-        if (!s->index) return dc_fail_memory(err, (size_t)bound * 8, "row numbers");
+        if (!s->index) return dc_fail_memory(err, (size_t)bound * 2 * sizeof *s->index, "row numbers");
+        DC_TRY(dc_plan_new(&s->plan, s->m, &o, err));
     }
     DC_TRY(dc_scorer_room(s, dc_head_chunk(s->m, 32 << 20), err));
 done:
@@ -73,8 +76,8 @@ static int forward(dc_scorer *s, const int32_t *ids, int64_t T, dc_error *err)
     for (int64_t t = 0; t < T; t++) {
         pos[t] = rows[t] = (int32_t)t;
         if (ids[t] < 0 || ids[t] >= s->m->config.V)
-            return dc_fail(err, DC_EMISMATCH, "token %lld has id %d, outside the model's vocabulary of %lld", (long long)t, ids[t],
-                           (long long)s->m->config.V);
+            return dc_fail(err, DC_EMISMATCH, "token %lld has id %d, outside the model's vocabulary of %lld",
+                           (long long)t, ids[t], (long long)s->m->config.V);
     }
     const int32_t cu[2] = {0, (int32_t)T};
     const dc_batch batch = {.T = T, .B = 1, .M = T, .ids = ids, .pos = pos, .cu_seqlens = cu, .rows = rows};
@@ -137,7 +140,8 @@ int dc_score_logprobs(dc_scorer *s, double *logprob, const int32_t *ids, int64_t
     return walk(s, ids, T, take_logprobs, &k, err);
 }
 
-void dc_scorer_rates(const dc_scorer *s, int64_t *prefilled, double *prefill_seconds, int64_t *decoded, double *decode_seconds)
+void dc_scorer_rates(const dc_scorer *s, int64_t *prefilled, double *prefill_seconds, int64_t *decoded,
+                     double *decode_seconds)
 {
     *prefilled = s->prefilled, *prefill_seconds = s->prefill_seconds;
     *decoded = s->decoded, *decode_seconds = s->decode_seconds;

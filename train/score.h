@@ -21,7 +21,7 @@ typedef struct dc_generate_options {
     float temperature, top_p;
     int64_t top_k, max_new_tokens;
     uint64_t seed;
-    int64_t batch;   /* sequences decoded together; 0: chosen */
+    int64_t batch; /* sequences decoded together; 0: chosen */
 } dc_generate_options;
 
 dc_generate_options dc_generate_defaults(void);
@@ -40,7 +40,8 @@ int dc_score_generate(dc_scorer *s, const dc_ids *prompts, size_t n, const dc_ge
                       int (*done)(void *context, size_t i, const int32_t *ids, size_t n_ids, int ended, dc_error *err),
                       void (*token)(void *context, int32_t id), void *context, dc_error *err);
 /* Tokens prefilled and decoded, and seconds spent on each, so far. */
-void dc_scorer_rates(const dc_scorer *s, int64_t *prefilled, double *prefill_seconds, int64_t *decoded, double *decode_seconds);
+void dc_scorer_rates(const dc_scorer *s, int64_t *prefilled, double *prefill_seconds, int64_t *decoded,
+                     double *decode_seconds);
 
 #ifdef __cplusplus
 }

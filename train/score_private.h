@@ -14,11 +14,11 @@ struct dc_scorer {
     const dc_tokenizer *tokenizer;
     int64_t max_context;
     dc_run run;
-    dc_plan *plan;   /* of whole sequences, made when first needed */
-    float *logits;   /* [rows, V] on the device */
-    float *host;     /* [rows, V] */
+    dc_plan *plan; /* of whole sequences, made when first needed */
+    float *logits; /* [rows, V] on the device */
+    float *host;   /* [rows, V] */
     int64_t rows;
-    int32_t *index;  /* positions and row numbers of a sequence */
+    int32_t *index; /* positions and row numbers of a sequence */
     int64_t prefilled, decoded;
     double prefill_seconds, decode_seconds;
 };

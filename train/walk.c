@@ -12,6 +12,7 @@ struct dc_walk {
     dc_model *m;
     int64_t chunk;
     float *logits; /* [chunk, V] on the device */
+    float *capped; /* the same before the loss op, when the family caps logits: its gradient needs them; else NULL */
     char *rows;    /* [N_ROWS, chunk] of 4 bytes, on the device */
     char *host;
 };
@@ -30,15 +31,19 @@ int dc_walk_new(dc_walk **out, dc_model *m, int64_t chunk_bytes, dc_error *err)
         rc = dc_fail_memory(err, row_bytes, "an objective's rows");
         goto done;
     }
-    DC_TRY(dc_dev_alloc(m->dev, &memory, (size_t)w->chunk * (size_t)m->config.V * sizeof(float), "a chunk of logits", err));
+    DC_TRY(dc_dev_alloc(m->dev, &memory, (size_t)w->chunk * (size_t)m->config.V * sizeof(float), "a chunk of logits",
+                        err));
     w->logits = memory;
+    if (m->config.final_softcap > 0) {
+        DC_TRY(dc_dev_alloc(m->dev, &memory, (size_t)w->chunk * (size_t)m->config.V * sizeof(float),
+                            "a chunk of capped logits", err));
+        w->capped = memory;
+    }
     DC_TRY(dc_dev_alloc(m->dev, &memory, row_bytes, "an objective's rows", err));
     w->rows = memory;
 done:
-    if (rc == DC_OK)
-        *out = w;
-    else
-        dc_walk_free(w);
+    if (rc == DC_OK) *out = w;
+    else dc_walk_free(w);
     return rc;
 }
 
@@ -46,6 +51,7 @@ void dc_walk_free(dc_walk *w)
 {
     if (!w) return;
     dc_dev_free(w->m->dev, w->logits);
+    dc_dev_free(w->m->dev, w->capped);
     dc_dev_free(w->m->dev, w->rows);
     dc_free(w->host);
     dc_free(w);
@@ -53,7 +59,8 @@ void dc_walk_free(dc_walk *w)
 
 size_t dc_walk_bytes(const dc_walk *w)
 {
-    return (size_t)w->chunk * ((size_t)w->m->config.V * sizeof(float) + N_ROWS * 4);
+    const size_t row = (size_t)w->m->config.V * sizeof(float) * (w->capped ? 2 : 1);
+    return (size_t)w->chunk * (row + N_ROWS * 4);
 }
 
 int64_t dc_walk_chunk(const dc_walk *w) { return w->chunk; }
@@ -76,7 +83,8 @@ static void put_rows(dc_walk *w, const dc_packed *batch, int64_t first, int64_t 
 }
 
 /* Results of the loss op into sums. */
-static void take_rows(dc_walk *w, const dc_packed *batch, int64_t first, int64_t n, const dc_walk_options *o, dc_losses *out)
+static void take_rows(dc_walk *w, const dc_packed *batch, int64_t first, int64_t n, const dc_walk_options *o,
+                      dc_losses *out)
 {
     const size_t behind = (size_t)N_IN * (size_t)w->chunk * 4;
     dc_dev_download(w->m->dev, w->host + behind, w->rows + behind, (size_t)(N_ROWS - N_IN) * (size_t)w->chunk * 4);
@@ -93,8 +101,8 @@ static void take_rows(dc_walk *w, const dc_packed *batch, int64_t first, int64_t
     }
 }
 
-int dc_walk_run(dc_walk *w, dc_plan *plan, const dc_packed *batch, const dc_run *run, const dc_walk_options *o, dc_losses *out,
-                dc_error *err)
+int dc_walk_run(dc_walk *w, dc_plan *plan, const dc_packed *batch, const dc_run *run, const dc_walk_options *o,
+                dc_losses *out, dc_error *err)
 {
     int rc = DC_OK;
     dc_model *m = w->m;
@@ -106,14 +114,24 @@ int dc_walk_run(dc_walk *w, dc_plan *plan, const dc_packed *batch, const dc_run 
         const int64_t n = batch->M - first < w->chunk ? batch->M - first : w->chunk;
         dc_head_fwd(m, w->logits, hidden + first * C, n, run);
         put_rows(w, batch, first, n, o);
-        dc_loss loss = {.M = n, .V = V, .ld = V, .temperature = 1, .kd_scale = 1, .kind = DC_KD_NONE,
-                        .labels = device_row(w, LABELS), .w_ce = device_row(w, W_CE), .w_kd = device_row(w, W_KD),
-                        .ce = device_row(w, CE), .kd = device_row(w, KD), .top1 = device_row(w, TOP1),
+        dc_loss loss = {.M = n,
+                        .V = V,
+                        .ld = V,
+                        .temperature = 1,
+                        .kd_scale = 1,
+                        .kind = DC_KD_NONE,
+                        .labels = device_row(w, LABELS),
+                        .w_ce = device_row(w, W_CE),
+                        .w_kd = device_row(w, W_KD),
+                        .ce = device_row(w, CE),
+                        .kd = device_row(w, KD),
+                        .top1 = device_row(w, TOP1),
                         .no_gradient = !o->gradient};
         if (o->targets) DC_TRY(o->targets(o->context, &loss, first, n, err));
+        if (w->capped && o->gradient) dc_dev_copy(m->dev, w->capped, w->logits, (size_t)(n * V) * sizeof(float));
         m->dev->op.loss(m->dev, w->logits, &loss);
         take_rows(w, batch, first, n, o, out);
-        if (o->gradient) dc_head_bwd(m, dhidden + first * C, w->logits, NULL, hidden + first * C, n, run);
+        if (o->gradient) dc_head_bwd(m, dhidden + first * C, w->logits, w->capped, hidden + first * C, n, run);
     }
     DC_TRY(dc_dev_sync(m->dev, err));
 done:

@@ -32,8 +32,8 @@ typedef struct dc_walk_options {
 } dc_walk_options;
 
 /* Adds undivided sums to *out. */
-int dc_walk_run(dc_walk *w, dc_plan *plan, const dc_packed *batch, const dc_run *run, const dc_walk_options *o, dc_losses *out,
-                dc_error *err);
+int dc_walk_run(dc_walk *w, dc_plan *plan, const dc_packed *batch, const dc_run *run, const dc_walk_options *o,
+                dc_losses *out, dc_error *err);
 
 #ifdef __cplusplus
 }

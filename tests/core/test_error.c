@@ -32,7 +32,9 @@ static void prefix_goes_before_and_long_ones_are_cut(void **unused)
     char name[2000];
     memset(name, 'x', sizeof name);
     name[sizeof name - 1] = 0;
-    dc_error_prefix(&err, "%s", name);
+    dc_error_prefix(&err, "%s", name); /* a long place is cut, the cause stays */
+    assert_string_equal(err.message + strlen(err.message) - 11, ": short row");
+    for (int i = 0; i < 8; i++) dc_error_prefix(&err, "%s", name);
     assert_int_equal(strlen(err.message), sizeof err.message - 1);
     dc_error_prefix(NULL, "nobody");
 }

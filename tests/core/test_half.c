@@ -110,7 +110,7 @@ __attribute__((target("f16c"))) static float processor_f16_to_f32(uint16_t h) { 
 static void agrees_with_the_processor(void **unused)
 {
     (void)unused;
-    if (!__builtin_cpu_supports("f16c")) skip();
+    if (!__builtin_cpu_supports("avx2")) skip(); /* all that have it have F16C, a name that clang 14 does not know */
     for (uint64_t i = 0; i < (uint64_t)1 << 32; i += 1021) { /* a prime stride meets all exponents and NaNs */
         const uint32_t bits = (uint32_t)i;
         float f;

@@ -58,7 +58,9 @@ static void quickstart_widths_can_be_quantized(void **state)
     dc_recipe *r = load("configs/quickstart.yaml");
     assert_int_equal(dc_recipe_int(r, "teacher.init.config.hidden_size") % 32, 0);
     assert_int_equal(dc_recipe_int(r, "teacher.init.config.intermediate_size") % 32, 0);
-    assert_int_equal(dc_recipe_int(r, "teacher.init.config.hidden_size") % dc_recipe_int(r, "teacher.init.config.num_attention_heads"), 0);
+    assert_int_equal(dc_recipe_int(r, "teacher.init.config.hidden_size") %
+                         dc_recipe_int(r, "teacher.init.config.num_attention_heads"),
+                     0);
     for (size_t i = 0; i < dc_recipe_count(r, "student.init.prune_layers"); i++) {
         int layer = -1;
         assert_int_equal(sscanf(dc_recipe_str_at(r, "student.init.prune_layers", i), "%d", &layer), 1);
@@ -70,8 +72,8 @@ static void quickstart_widths_can_be_quantized(void **state)
 static void qwen_coder_can_be_pointed_elsewhere(void **state)
 {
     (void)state;
-    const char *const overrides[] = {"teacher.model=/m/1.5b.gguf", "student.model=/m/0.5b.gguf", "data.train=/d/text.jsonl.zst",
-                                     "distill.targets=topk", "distill.topk=256"};
+    const char *const overrides[] = {"teacher.model=/m/1.5b.gguf", "student.model=/m/0.5b.gguf",
+                                     "data.train=/d/text.jsonl.zst", "distill.targets=topk", "distill.topk=256"};
     dc_recipe *r = NULL;
     dc_error err = {0};
     if (dc_recipe_load(&r, "configs/qwen_coder.yaml", overrides, 5, &err) != DC_OK) fail_msg("%s", err.message);

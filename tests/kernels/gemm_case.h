@@ -11,8 +11,8 @@ typedef struct gemm_case {
     dc_dtype type; /* of B */
 } gemm_case;
 
-/* The largest error as a share of the bound. `wrong` spoils the operands of the oracle a little: the share must then be large. The bits
- * with one thread and with two must be equal when `same_bits`. */
+/* The largest error as a share of the bound. `wrong` spoils the operands of the oracle a little: the share must
+ * then be large. The bits with one thread and with two must be equal when `same_bits`. */
 double gemm_share(dc_dev *dev, dc_gemm_fn *gemm, gemm_case k, int wrong, int same_bits);
 
 /* Every transposition, accumulation, bias and alpha at odd shapes, and every stored type. */

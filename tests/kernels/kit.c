@@ -12,12 +12,19 @@
 enum { CANARY = 16 }; /* 64 bytes, so that the floats stay aligned */
 static const float canary = 12345.0f;
 
-static uint64_t state = 1;
+static uint64_t sequence = 1;
+
+int kit_reset(void **state)
+{
+    (void)state;
+    sequence = 1;
+    return 0;
+}
 
 static uint64_t draw(void)
 {
-    state = state * 6364136223846793005u + 1442695040888963407u;
-    return state >> 11;
+    sequence = sequence * 6364136223846793005u + 1442695040888963407u;
+    return sequence >> 11;
 }
 
 double kit_uniform(void) { return (double)draw() / 4503599627370496.0 - 1.0; }
@@ -87,10 +94,7 @@ dc_ops kit_ops(unsigned features)
     return ops;
 }
 
-void kit_same_bits(const float *a, const float *b, int64_t n)
-{
-    assert_memory_equal(a, b, (size_t)n * sizeof *a);
-}
+void kit_same_bits(const float *a, const float *b, int64_t n) { assert_memory_equal(a, b, (size_t)n * sizeof *a); }
 
 void kit_is_slope(double (*loss)(void *context), void *context, double *at, double slope, double tolerance)
 {
@@ -101,5 +105,6 @@ void kit_is_slope(double (*loss)(void *context), void *context, double *at, doub
     const double below = loss(context);
     *at = before;
     const double measured = (above - below) / (2 * h);
-    if (!(fabs(measured - slope) <= tolerance)) fail_msg("slope %.12g, but the difference quotient is %.12g", slope, measured);
+    if (!(fabs(measured - slope) <= tolerance))
+        fail_msg("slope %.12g, but the difference quotient is %.12g", slope, measured);
 }

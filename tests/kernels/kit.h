@@ -1,6 +1,7 @@
 /* tests/kernels/kit.h -- what the tests of ops share: arrays with double twins and canaries, random numbers, paths.
  *
- * test_ops.c makes its list of tests from DC_OPS: each op has a function test_NAME in one of the op_*.c files, or nothing links. */
+ * test_ops.c makes its list of tests from DC_OPS: each op has a function test_NAME in one of the op_*.c files, or
+ * nothing links. */
 #ifndef DC_TESTS_KERNELS_KIT_H
 #define DC_TESTS_KERNELS_KIT_H
 
@@ -25,20 +26,22 @@ typedef struct kit_array {
     double *d;
 } kit_array;
 
-double kit_uniform(void); /* in [-1, 1); the same sequence in every run */
+int kit_reset(void **state);  /* a test's set-up: its random numbers do not depend on the tests before it */
+double kit_uniform(void);     /* in [-1, 1) */
 int64_t kit_below(int64_t n); /* an integer in [0, n) */
 
 kit_array kit_new(int64_t n, double scale); /* random in [-scale, scale), both twins equal; scale 0: zeros */
 kit_array kit_like(kit_array a);            /* a copy of the floats, in both twins */
 void kit_free(kit_array a);
-void kit_check(kit_array a);                /* the canaries */
-double kit_worst(kit_array a);              /* largest |f - d|; infinity when one of them alone is NaN */
-double kit_largest(kit_array a);            /* largest |d| */
+void kit_check(kit_array a);     /* the canaries */
+double kit_worst(kit_array a);   /* largest |f - d|; infinity when one of them alone is NaN */
+double kit_largest(kit_array a); /* largest |d| */
 
 static inline dc_view kit_view(kit_array a) { return (dc_view){a.f, DC_F32}; }
 static inline dc_cview kit_cview(kit_array a) { return (dc_cview){a.f, DC_F32}; }
 
-/* The feature sets to test: none (the reference), and what this processor has if that is more. kit_ops gives the table of one. */
+/* The feature sets to test: none (the reference), and what this processor has if that is more. kit_ops gives the
+ * table of one. */
 size_t kit_paths(unsigned out[2]);
 dc_ops kit_ops(unsigned features);
 

@@ -7,10 +7,11 @@
 #include "core/pool.h"
 #include "kernels/oracle.h"
 
-static const dc_adamw usual = {.lr = 2e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .grad_scale = 0.5};
+static const dc_adamw usual = {
+    .lr = 2e-3, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .weight_decay = 0.1, .grad_scale = 0.5};
 
-/* `steps` steps on n parameters of size 1. A step moves a parameter by about lr, so eps of that and of the parameter itself a step.
- * Returns the error as a share of this. */
+/* `steps` steps on n parameters of size 1. A step moves a parameter by about lr, so eps of that and of the
+ * parameter itself a step. Returns the error as a share of this. */
 static double adamw_share(unsigned features, int64_t n, int steps, dc_adamw a, dc_adamw for_kernel)
 {
     const dc_ops ops = kit_ops(features);

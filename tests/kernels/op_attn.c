@@ -317,7 +317,8 @@ static cache cache_new(int64_t H, int64_t K, int64_t D, int64_t page)
 
 static void decode_equals_oracle(void)
 {
-    static const int64_t sizes[][4] = {{9, 3, 64, 16}, {4, 1, 8, 33}, {2, 2, 20, 50}, {14, 1, 256, 64}, {3, 3, 40, 130}};
+    static const int64_t sizes[][4] = {
+        {9, 3, 64, 16}, {4, 1, 8, 33}, {2, 2, 20, 50}, {14, 1, 256, 64}, {3, 3, 40, 130}};
     unsigned paths[2];
     for (size_t p = 0, n_paths = kit_paths(paths); p < n_paths; p++) {
         const dc_ops ops = kit_ops(paths[p]);
@@ -325,8 +326,20 @@ static void decode_equals_oracle(void)
         for (size_t i = 0; i < KIT_COUNT(sizes); i++)
             for (int variant = 0; variant < 3; variant++) {
                 cache c = cache_new(sizes[i][0], sizes[i][1], sizes[i][2], sizes[i][3]);
-                dc_attn_kv a = {c.S, c.H, c.K, c.D, c.page, c.max_pages, c.cu_new, c.kv_len, c.kd, c.vd, DC_F32,
-                                (float)(1 / sqrt((double)c.D)), variant == 1 ? 10.0f : 0, variant == 2 ? 30 : 0};
+                dc_attn_kv a = {c.S,
+                                c.H,
+                                c.K,
+                                c.D,
+                                c.page,
+                                c.max_pages,
+                                c.cu_new,
+                                c.kv_len,
+                                c.kd,
+                                c.vd,
+                                DC_F32,
+                                (float)(1 / sqrt((double)c.D)),
+                                variant == 1 ? 10.0f : 0,
+                                variant == 2 ? 30 : 0};
                 dc_attn_decode_oracle(c.o.d, c.q.d, &a);
                 a.k_pages = c.kf, a.v_pages = c.vf;
                 ops.attn_decode(NULL, kit_view(c.o), kit_cview(c.q), &a);

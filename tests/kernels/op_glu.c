@@ -9,8 +9,9 @@
 static const dc_act acts[] = {DC_ACT_SILU, DC_ACT_GELU_TANH, DC_ACT_GELU_ERF};
 static const int64_t sizes[] = {1, 7, 8, 9, 1000, 8192, 20001};
 
-/* Gates from -30 to 30 reach both flat ends. The exponential's argument carries its own rounding, which exp turns into a relative error
- * of |z| eps; where the result is not tiny |z| is below 12, and so 16 eps of the value plus a little that is absolute. */
+/* Gates from -30 to 30 reach both flat ends. The exponential's argument carries its own rounding, which exp turns
+ * into a relative error of |z| eps; where the result is not tiny |z| is below 12, and so 16 eps of the value plus a
+ * little that is absolute. */
 static double share(kit_array y)
 {
     double w = 0;
@@ -83,10 +84,12 @@ void test_glu_bwd(void **state)
                 kit_array gate = kit_new(m, s % 2 ? 3 : 30), up = kit_new(m, 2), dy = kit_new(m, 1);
                 kit_array dgate = kit_new(m, 0), dup = kit_new(m, 0);
                 dc_glu_bwd_oracle(dgate.d, dup.d, dy.d, gate.d, up.d, m, acts[a]);
-                ops.glu_bwd(NULL, kit_view(dgate), kit_view(dup), kit_cview(dy), kit_cview(gate), kit_cview(up), m, acts[a]);
+                ops.glu_bwd(NULL, kit_view(dgate), kit_view(dup), kit_cview(dy), kit_cview(gate), kit_cview(up), m,
+                            acts[a]);
                 assert_true(share(dgate) <= 1 && share(dup) <= 1);
                 /* Each gradient in its input's place: the same bits. */
-                ops.glu_bwd(NULL, kit_view(gate), kit_view(up), kit_cview(dy), kit_cview(gate), kit_cview(up), m, acts[a]);
+                ops.glu_bwd(NULL, kit_view(gate), kit_view(up), kit_cview(dy), kit_cview(gate), kit_cview(up), m,
+                            acts[a]);
                 kit_same_bits(gate.f, dgate.f, m);
                 kit_same_bits(up.f, dup.f, m);
                 for (int64_t i = 0; i < m; i++) dgate.d[i] *= 1.001;

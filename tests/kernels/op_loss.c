@@ -45,10 +45,24 @@ static fixture *fixture_new(dc_kd_kind kind, int64_t M, int64_t V, int64_t k, do
         x->w_ce[m] = m % 4 == 3 ? 0 : 0.7f, x->w_kd[m] = m % 5 == 4 ? 0 : 0.6f;
         x->entropy[m] = m % 2 ? NAN : 1.5f;
     }
-    x->l = (dc_loss){.M = M, .V = V, .ld = ld, .labels = x->labels, .w_ce = x->w_ce, .w_kd = x->w_kd, .kind = kind,
-                     .temperature = temperature, .kd_scale = temperature * temperature, .first = x->first,
-                     .ids = x->ids, .p = x->p, .entropy = x->entropy, .teacher = x->teacher.f, .ce = x->ce.f,
-                     .kd = x->kd.f, .lse = x->lse.f, .top1 = x->top1};
+    x->l = (dc_loss){.M = M,
+                     .V = V,
+                     .ld = ld,
+                     .labels = x->labels,
+                     .w_ce = x->w_ce,
+                     .w_kd = x->w_kd,
+                     .kind = kind,
+                     .temperature = temperature,
+                     .kd_scale = temperature * temperature,
+                     .first = x->first,
+                     .ids = x->ids,
+                     .p = x->p,
+                     .entropy = x->entropy,
+                     .teacher = x->teacher.f,
+                     .ce = x->ce.f,
+                     .kd = x->kd.f,
+                     .lse = x->lse.f,
+                     .top1 = x->top1};
     return x;
 }
 
@@ -68,8 +82,14 @@ static void run_oracle(fixture *x)
 /* A weight's relative error is the rounding of its exponent, at most 16 for these logits, and of the exp: 10 eps; sums in double, or in 64
  * steps of a lane, add less. Targets and weights are at most 1, times kd_scale / t; reported values are of the size of
  * log V + 16. Observed worst, as a share: 0.34 for the reference, 0.62 for AVX2; the faults below score 100 times it or more. */
-static double gradient_bound(const dc_loss *l) { return 10 * FLT_EPSILON * (1 + (double)l->kd_scale / (double)l->temperature); }
-static double value_bound(const dc_loss *l) { return FLT_EPSILON * (16 + log((double)l->V)) * fmax(1, (double)l->kd_scale); }
+static double gradient_bound(const dc_loss *l)
+{
+    return 10 * FLT_EPSILON * (1 + (double)l->kd_scale / (double)l->temperature);
+}
+static double value_bound(const dc_loss *l)
+{
+    return FLT_EPSILON * (16 + log((double)l->V)) * fmax(1, (double)l->kd_scale);
+}
 
 /* The largest error of all results as a share of its bound. */
 static double compare(const fixture *x)
@@ -84,7 +104,8 @@ static double compare(const fixture *x)
 static const struct {
     int64_t V, k;
     double mass;
-} sizes[] = {{1, 1, 1}, {5, 2, 0.6}, {31, 31, 1}, {1003, 17, 0.9}, {4096, 64, 0.999}, {9001, 5000, 0.8}, {20000, 300, 1}};
+} sizes[] = {{1, 1, 1},         {5, 2, 0.6},       {31, 31, 1},    {1003, 17, 0.9},
+             {4096, 64, 0.999}, {9001, 5000, 0.8}, {20000, 300, 1}};
 
 static void all_equal_oracle(unsigned features)
 {
@@ -162,8 +183,7 @@ static double objective(void *context)
     dc_loss l = x->l;
     l.no_gradient = 1, l.top1 = x->oracle_top1;
     dc_loss_oracle(x->z.d, x->ce.d, x->kd.d, x->lse.d, &l);
-    for (int64_t m = 0; m < l.M; m++)
-        sum += (double)x->w_ce[m] * x->ce.d[m] + (double)x->w_kd[m] * x->kd.d[m];
+    for (int64_t m = 0; m < l.M; m++) sum += (double)x->w_ce[m] * x->ce.d[m] + (double)x->w_kd[m] * x->kd.d[m];
     return sum;
 }
 

@@ -37,7 +37,8 @@ static double forward_error(unsigned features, norm_case k, float eps_for_kernel
     for (int64_t t = 0; t < k.T; t++) e = fmax(e, fabs((double)r.f[t] / r.d[t] - 1)); /* narrow rows: up to 1000 */
     /* In place, and without rstd: the same bits. */
     if (k.ldx == k.ldy) {
-        ops.rmsnorm_fwd(NULL, kit_view(x), NULL, kit_cview(x), weight, k.T, k.C, k.ldy, k.ldx, eps_for_kernel, k.offset);
+        ops.rmsnorm_fwd(NULL, kit_view(x), NULL, kit_cview(x), weight, k.T, k.C, k.ldy, k.ldx, eps_for_kernel,
+                        k.offset);
         for (int64_t t = 0; t < k.T; t++) kit_same_bits(x.f + t * k.ldx, y.f + t * k.ldy, k.C);
     }
     kit_free(x), kit_free(w), kit_free(y), kit_free(r);
@@ -54,7 +55,8 @@ void test_rmsnorm_fwd(void **state)
         for (size_t i = 0; i < KIT_COUNT(widths); i++) {
             for (size_t t = 0; t < KIT_COUNT(types); t++) {
                 const int64_t C = widths[i];
-                const norm_case packed = {5, C, C, C, types[t], 1e-5f, 1}, apart = {67, C, C + 3, C + 8, types[t], 1e-6f, 0};
+                const norm_case packed = {5, C, C, C, types[t], 1e-5f, 1},
+                                apart = {67, C, C + 3, C + 8, types[t], 1e-6f, 0};
                 assert_true(forward_error(paths[p], packed, packed.eps) <= bound(C, 4));
                 assert_true(forward_error(paths[p], apart, apart.eps) <= bound(C, 4));
             }
@@ -67,7 +69,8 @@ void test_rmsnorm_fwd(void **state)
 static double backward_error(unsigned features, norm_case k, int assign, int alias, float offset_for_kernel)
 {
     const dc_ops ops = kit_ops(features);
-    kit_array x = kit_new(k.T * k.ldx, 3), w = kit_new(k.C, 1), dy = kit_new(k.T * k.ldy, 1), y = kit_new(k.T * k.ldy, 0);
+    kit_array x = kit_new(k.T * k.ldx, 3), w = kit_new(k.C, 1), dy = kit_new(k.T * k.ldy, 1),
+              y = kit_new(k.T * k.ldy, 0);
     kit_array r = kit_new(k.T, 0), dx = kit_new(k.T * k.ldx, 1), dw = kit_new(k.C, 1);
     dc_rmsnorm_fwd_oracle(y.d, r.d, x.d, w.d, k.T, k.C, k.ldy, k.ldx, 1e-5, (double)k.offset);
     for (int64_t t = 0; t < k.T; t++) r.f[t] = (float)r.d[t];
@@ -81,8 +84,7 @@ static double backward_error(unsigned features, norm_case k, int assign, int ali
                     offset_for_kernel, assign);
     double e = kit_worst(dw) / sqrt((double)k.T);
     for (int64_t t = 0; t < k.T; t++)
-        for (int64_t c = 0; c < k.C; c++)
-            e = fmax(e, fabs((double)out->f[t * k.ldx + c] - out->d[t * k.ldx + c]));
+        for (int64_t c = 0; c < k.C; c++) e = fmax(e, fabs((double)out->f[t * k.ldx + c] - out->d[t * k.ldx + c]));
     kit_free(x), kit_free(w), kit_free(dy), kit_free(y), kit_free(r), kit_free(dx), kit_free(dw);
     return e;
 }
@@ -113,7 +115,8 @@ static void norm_oracle_is_the_derivative(void)
     }
 }
 
-/* With rstd up to 1 / 0.003 for narrow rows the gradient is that much larger than its inputs. Observed: 0.2 of the bound. */
+/* With rstd up to 1 / 0.003 for narrow rows the gradient is that much larger than its inputs. Observed: 0.2 of the
+ * bound. */
 void test_rmsnorm_bwd(void **state)
 {
     (void)state;

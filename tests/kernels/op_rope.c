@@ -28,15 +28,16 @@ static double rope_error(unsigned features, rope_case k, int32_t farthest, int32
     return e;
 }
 
-/* Each result is a sum of two products of values up to 2 with a sine or cosine that is off by one rounding: 2 * 2 * 3 eps / 2
- * and a few for mscale. Observed: 0.35 of the bound, also at position 10^6, where angles in float would be off by 0.06. */
+/* Each result is a sum of two products of values up to 2 with a sine or cosine that is off by one rounding: 2 * 2 *
+ * 3 eps / 2 and a few for mscale. Observed: 0.35 of the bound, also at position 10^6, where angles in float would
+ * be off by 0.06. */
 void test_rope(void **state)
 {
     (void)state;
     unsigned paths[2];
     const rope_case cases[] = {
-        {7, 3, 64, 64, 0, 1, 1},  {7, 3, 64, 64, 1, 1, 1},   {5, 1, 80, 20, 0, 1, 1},    {5, 2, 80, 20, 1, 1.25f, -1},
-        {3, 2, 6, 6, 0, 1, -1},   {3, 2, 10, 10, 1, 1, 1},   {64, 9, 128, 128, 0, 1, -1}, {2, 1, 256, 256, 0, 0.7f, 1},
+        {7, 3, 64, 64, 0, 1, 1},   {7, 3, 64, 64, 1, 1, 1}, {5, 1, 80, 20, 0, 1, 1},     {5, 2, 80, 20, 1, 1.25f, -1},
+        {3, 2, 6, 6, 0, 1, -1},    {3, 2, 10, 10, 1, 1, 1}, {64, 9, 128, 128, 0, 1, -1}, {2, 1, 256, 256, 0, 0.7f, 1},
         {2, 1, 256, 256, 1, 1, 1}, {1, 1, 2, 2, 0, 1, 1},
     };
     const double bound = 12 * FLT_EPSILON;

@@ -1,5 +1,5 @@
-/* tests/kernels/op_rows.c -- embedding, gather and scatter, unpacking of rows. These move values: results are exact but for the
- * one rounding of a scale or an addition. */
+/* tests/kernels/op_rows.c -- embedding, gather and scatter, unpacking of rows. These move values: results are exact
+ * but for the one rounding of a scale or an addition. */
 #include "kit.h"
 
 #include <float.h>
@@ -35,8 +35,10 @@ void test_embed_fwd(void **state)
 {
     (void)state;
     unsigned paths[2];
-    const struct { dc_dtype type; int64_t C; } cases[] = {
-        {DC_F32, 1}, {DC_F32, 577}, {DC_BF16, 100}, {DC_F16, 7}, {DC_Q8_0, 96}, {DC_Q4_0, 576}};
+    const struct {
+        dc_dtype type;
+        int64_t C;
+    } cases[] = {{DC_F32, 1}, {DC_F32, 577}, {DC_BF16, 100}, {DC_F16, 7}, {DC_Q8_0, 96}, {DC_Q4_0, 576}};
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(cases); i++) {
@@ -129,7 +131,10 @@ void test_dequant(void **state)
 {
     (void)state;
     unsigned paths[2];
-    const struct { dc_dtype type; int64_t C; } cases[] = {{DC_F32, 7}, {DC_BF16, 100}, {DC_F16, 9}, {DC_Q8_0, 96}, {DC_Q4_0, 576}};
+    const struct {
+        dc_dtype type;
+        int64_t C;
+    } cases[] = {{DC_F32, 7}, {DC_BF16, 100}, {DC_F16, 9}, {DC_Q8_0, 96}, {DC_Q4_0, 576}};
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(cases); i++) {

@@ -101,7 +101,8 @@ void test_colsum(void **state)
             for (int64_t t = 0; t < T; t++)
                 for (int64_t c = 0; c < C; c++) out.d[c] += x.d[t * C + c];
             ops.colsum(NULL, out.f, kit_cview(x), T, C);
-            /* Two roundings of a sum of T values in [-1, 1), which stays below 8 standard deviations of 0.58 sqrt(T). */
+            /* Two roundings of a sum of T values in [-1, 1), which stays below 8 standard deviations of 0.58
+             * sqrt(T). */
             assert_true(kit_worst(out) <= FLT_EPSILON * 8 * 0.58 * sqrt((double)T));
             ops.colsum(NULL, out.f, kit_cview(x), 1, C); /* planted: the first row twice */
             assert_true(C == 1 || kit_worst(out) > 1e-2);

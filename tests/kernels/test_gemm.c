@@ -45,22 +45,25 @@ static void library_alone(void **state)
     close_clean(dev);
 }
 
-/* Matrices that need several panels, each way round. 8 million weights: K or N is what is split. */
+/* Matrices that need several panels, each way round. A little over what the scratch holds: K or N is what is split. */
 static void panels(void **state)
 {
     (void)state;
     for (int b = DC_GEMM_OPENBLAS; b < DC_GEMM_BACKENDS; b++) {
         if (!dc_gemm_has((dc_gemm_backend)b)) continue;
         dc_dev *dev = open_with((dc_gemm_backend)b, ~0u);
-        for (int trans_b = 0; trans_b < 2; trans_b++) {
-            const gemm_case k = {17, trans_b ? 4300 : 2048, trans_b ? 2048 : 4300, 0, 0, trans_b, 1, 1, 0.5f, DC_BF16};
+        for (int bits = 0; bits < 4; bits++) {
+            const int trans_b = bits & 1, accumulate = bits >> 1;
+            const gemm_case k = {
+                17, trans_b ? 2100 : 2048, trans_b ? 2048 : 2100, 0, 0, trans_b, accumulate, 1, 0.5f, DC_BF16};
             assert_true(gemm_share(dev, dev->op.gemm, k, 0, 1) <= 1);
         }
         close_clean(dev);
     }
 }
 
-/* Shapes at which a library left to itself sums by thread: narrow and long. gemm_share compares the bits of one thread and two. */
+/* Shapes at which a library left to itself sums by thread: narrow and long. gemm_share compares the bits of one
+ * thread and two. */
 static void long_sums(void **state)
 {
     (void)state;
@@ -68,7 +71,8 @@ static void long_sums(void **state)
         if (!dc_gemm_has((dc_gemm_backend)b)) continue;
         dc_dev *dev = open_with((dc_gemm_backend)b, ~0u);
         for (int trans = 0; trans < 4; trans++) {
-            const gemm_case wide = {17, 64, 4300, 0, trans & 1, trans >> 1, 1, 0, 2, DC_F32}, high = {300, 16, 2048, 0, trans & 1, trans >> 1, 0, 1, 1, DC_F32};
+            const gemm_case wide = {17, 64, 4300, 0, trans & 1, trans >> 1, 1, 0, 2, DC_F32},
+                            high = {300, 16, 2048, 0, trans & 1, trans >> 1, 0, 1, 1, DC_F32};
             assert_true(gemm_share(dev, dev->op.gemm, wide, 0, 1) <= 1);
             assert_true(gemm_share(dev, dev->op.gemm, high, 0, 1) <= 1);
         }
@@ -102,8 +106,17 @@ static void fp32_is_fp32(void **state)
         kit_array a = kit_new(N * N, 0), c = kit_new(N * N, 0), one = kit_new(N * N, 0);
         for (int i = 0; i < N * N; i++) a.f[i] = 1 + 0x1p-12f;
         for (int i = 0; i < N; i++) one.f[i * N + i] = 1;
-        const dc_gemm g = {.c = kit_view(c), .a = kit_cview(a), .b = kit_cview(one), .M = N, .N = N, .K = N, .lda = N, .ldb = N, .ldc = N,
-                           .trans_b = 1, .alpha = 1};
+        const dc_gemm g = {.c = kit_view(c),
+                           .a = kit_cview(a),
+                           .b = kit_cview(one),
+                           .M = N,
+                           .N = N,
+                           .K = N,
+                           .lda = N,
+                           .ldb = N,
+                           .ldc = N,
+                           .trans_b = 1,
+                           .alpha = 1};
         dev->op.gemm(dev, &g);
         kit_same_bits(c.f, a.f, N * N);
         kit_free(a), kit_free(c), kit_free(one);

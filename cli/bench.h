@@ -1,0 +1,40 @@
+/* cli/bench.h -- the parts of decant bench: timing, rows of the table; private to cli/bench_*.c and cmd_bench.c. */
+#ifndef DC_CLI_BENCH_H
+#define DC_CLI_BENCH_H
+
+#include <jansson.h>
+#include <stdint.h>
+
+#include "kernels/peak.h"
+#include "kernels/dev.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct dc_bench {
+    dc_dev *dev;
+    dc_peak peak;
+    double seconds; /* for each figure */
+    int quick, json;
+    json_t *rows; /* list of {"group", "name", "seconds", "gflops"?, "of_peak"?, "gbytes_per_second"?, "of_memory"?} */
+    json_t *step; /* what dc_bench_step adds of its own */
+    const char *group;
+} dc_bench;
+
+/* Begins a group of rows with its heading. */
+void dc_bench_group(dc_bench *b, const char *group);
+/* The fastest of the calls that fit into b->seconds, three at least, after one that does not count. */
+double dc_bench_time(const dc_bench *b, void (*fn)(void *context), void *context);
+/* One row: operations (0: none to speak of) and bytes that must pass through memory (0: likewise). */
+void dc_bench_row(dc_bench *b, const char *name, double seconds, double flops, double bytes);
+
+/* Matrix products, attention, losses, each alone. */
+int dc_bench_kernels(dc_bench *b, dc_error *err);
+/* A whole step of LoRA training on a model of SmolLM2-135M's shape with random weights. */
+int dc_bench_step(dc_bench *b, dc_error *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,75 @@
+/* kernels/adamw_avx2.c -- AdamW for AVX2 + FMA, in threads; bound by memory. The bits of PyTorch's CPU kernels:
+ * lerp_ and addcmul_ fuse their last product and sum there, and do here; formulas in adamw_tmpl.c. */
+#include "kernels/table.h"
+
+#include <immintrin.h>
+#include <math.h>
+
+#include "core/pool.h"
+#include "kernels/vec_avx2.h"
+
+enum { BLOCK = 16384 };
+
+typedef struct adamw {
+    float *p, *m, *v;
+    const float *g;
+    int64_t n;
+    float scale, decay, weight, beta2, square, root, eps, step;
+    int from_end; /* lerp_ goes from the nearer end */
+} adamw;
+
+static inline void eight(const adamw *j, __m256 *p, __m256 *m, __m256 *v, __m256 g)
+{
+    g = _mm256_mul_ps(g, _mm256_set1_ps(j->scale));
+    *m = _mm256_fmadd_ps(_mm256_set1_ps(j->weight), _mm256_sub_ps(g, *m), j->from_end ? g : *m);
+    *v = _mm256_fmadd_ps(_mm256_mul_ps(_mm256_set1_ps(j->square), g), g, _mm256_mul_ps(*v, _mm256_set1_ps(j->beta2)));
+    const __m256 denominator =
+        _mm256_add_ps(_mm256_div_ps(_mm256_sqrt_ps(*v), _mm256_set1_ps(j->root)), _mm256_set1_ps(j->eps));
+    const __m256 change = _mm256_div_ps(_mm256_mul_ps(_mm256_set1_ps(j->step), *m), denominator);
+    *p = _mm256_add_ps(_mm256_mul_ps(*p, _mm256_set1_ps(j->decay)), change);
+}
+
+static void block(void *context, int64_t i)
+{
+    const adamw *j = context;
+    const dc_span s = dc_block(i, j->n, BLOCK);
+    int64_t k = s.low;
+    for (; k + 8 <= s.high; k += 8) {
+        __m256 p = _mm256_loadu_ps(j->p + k), m = _mm256_loadu_ps(j->m + k), v = _mm256_loadu_ps(j->v + k);
+        eight(j, &p, &m, &v, _mm256_loadu_ps(j->g + k));
+        _mm256_storeu_ps(j->p + k, p);
+        _mm256_storeu_ps(j->m + k, m);
+        _mm256_storeu_ps(j->v + k, v);
+    }
+    if (k == s.high) return;
+    const __m256i mask = dc_mask8(s.high - k);
+    __m256 p = _mm256_maskload_ps(j->p + k, mask), m = _mm256_maskload_ps(j->m + k, mask),
+           v = _mm256_maskload_ps(j->v + k, mask);
+    eight(j, &p, &m, &v, _mm256_maskload_ps(j->g + k, mask));
+    _mm256_maskstore_ps(j->p + k, mask, p);
+    _mm256_maskstore_ps(j->m + k, mask, m);
+    _mm256_maskstore_ps(j->v + k, mask, v);
+}
+
+static void adamw_avx2(dc_dev *dev, float *p, float *m, float *v, const float *g, int64_t n, const dc_adamw *a)
+{
+    (void)dev;
+    adamw j = {.p = p,
+               .m = m,
+               .v = v,
+               .g = g,
+               .n = n,
+               .scale = (float)a->grad_scale,
+               .decay = (float)(1 - a->lr * a->weight_decay),
+               .weight = (float)(1 - a->beta1),
+               .beta2 = (float)a->beta2,
+               .square = (float)(1 - a->beta2),
+               .root = (float)sqrt(1 - pow(a->beta2, (double)a->step)),
+               .eps = (float)a->eps,
+               .step = (float)(-a->lr / (1 - pow(a->beta1, (double)a->step)))};
+    j.from_end = j.weight >= 0.5f;
+    if (j.from_end) j.weight -= 1;
+    dc_pool_for(dc_blocks(n, BLOCK), block, &j);
+}
+
+void dc_adamw_overlay_avx2(dc_ops *ops) { ops->adamw = adamw_avx2; }

@@ -1,0 +1,133 @@
+/* model/plan_private.h -- what the files plan*.c and kv.c share: steps, buffers, the program.
+ *
+ * plan_build.c lists the forward steps, plan_mirror.c appends the backward ones, plan_memory.c finds each buffer's life and its
+ * place in the arena, plan_run.c runs steps, plan_print.c shows them. Nothing outside model/ and its tests includes this. */
+#ifndef DC_MODEL_PLAN_PRIVATE_H
+#define DC_MODEL_PLAN_PRIVATE_H
+
+#include "model/kv.h"
+#include "model/plan.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Operands by op; out[] and in[] hold numbers of buffers, -1 where an operand is not there. A _bwd follows its forward. */
+#define DC_STEPS(X) \
+    X(EMBED, "embed")           /* y <- ids */ \
+    X(EMBED_BWD, "embed_bwd")   /* <- dy, ids */ \
+    X(NORM, "norm")             /* y, rstd <- x */ \
+    X(NORM_BWD, "norm_bwd")     /* dx <- dy, x, rstd */ \
+    X(LINEAR, "linear")         /* y, u, scratch <- x, residual */ \
+    X(LINEAR_BWD, "linear_bwd") /* dx, du, scratch <- dy, x, u */ \
+    X(ROPE, "rope")             /* x <- x, pos: in place */ \
+    X(ROPE_BWD, "rope_bwd")     /* dx <- dx, pos: in place */ \
+    X(ATTN, "attn")             /* o, lse <- q, k, v */ \
+    X(ATTN_BWD, "attn_bwd")     /* dq, dk, dv <- do, o, lse, q, k, v */ \
+    X(GLU, "glu")               /* y <- gate, up */ \
+    X(GLU_BWD, "glu_bwd")       /* dgate, dup <- dy, gate, up: dgate is gate's buffer, dup up's */ \
+    X(GATHER, "gather")         /* y [M, C] <- x [T, C], rows */ \
+    X(GATHER_BWD, "gather_bwd") /* dx <- dy, rows: dx is set, 0 where no row is */ \
+    X(OBJECTIVE, "objective")   /* dhidden <- hidden: done by the caller, between forward and backward */
+
+typedef enum dc_step_op {
+#define DC_STEP_ENUM(name, text) DC_STEP_##name,
+    DC_STEPS(DC_STEP_ENUM)
+#undef DC_STEP_ENUM
+        DC_STEP_OPS
+} dc_step_op;
+
+const char *dc_step_name(dc_step_op op);
+
+enum { DC_STEP_OUT = 3, DC_STEP_IN = 6 };
+
+typedef struct dc_step {
+    dc_step_op op;
+    int layer;      /* -1: of no layer */
+    int again;      /* a forward step repeated in the backward */
+    int accumulate; /* LINEAR_BWD, NORM_BWD: dx is added to */
+    int out[DC_STEP_OUT], in[DC_STEP_IN];
+    int64_t heads;           /* NORM, ROPE: parts of a row, each treated by itself */
+    const dc_linear *linear; /* LINEAR */
+    const dc_weight *weight; /* NORM, EMBED */
+} dc_step;
+
+typedef enum dc_symbol { DC_SYMBOL_T, DC_SYMBOL_M } dc_symbol;
+
+typedef enum dc_buffer_kind {
+    DC_BUFFER_VALUE, /* of the forward */
+    DC_BUFFER_AGAIN, /* a value made again in the backward */
+    DC_BUFFER_GRADIENT,
+    DC_BUFFER_SCRATCH, /* lives within one step */
+    DC_BUFFER_TABLE    /* int32 of the batch: lives throughout */
+} dc_buffer_kind;
+
+/* [T or M, width] of 4-byte elements. */
+typedef struct dc_buffer {
+    const char *name; /* "gate"; the layer stands beside it */
+    int layer;
+    dc_buffer_kind kind;
+    dc_symbol rows;
+    int64_t width;
+    int keep;             /* a value that the backward finds as the forward left it */
+    int wanted;           /* a value whose gradient is wanted */
+    int first, last;      /* steps of its life, both included */
+    size_t bytes, offset; /* at the bound; a multiple of 64 */
+} dc_buffer;
+
+/* An array of profile figures, one a kind of step. */
+typedef struct dc_step_time {
+    double seconds, flops;
+    int64_t calls;
+} dc_step_time;
+
+struct dc_plan {
+    dc_model *m;
+    dc_dev *dev;
+    dc_plan_options o;
+
+    dc_buffer *buffers;
+    dc_step *steps;
+    int n_buffers, buffer_room, n_steps, step_room;
+    int objective;                  /* number of the OBJECTIVE step: forward before, backward behind it */
+    int ids, pos, rows;             /* tables */
+    int hidden, hidden_grad;        /* -1: none */
+    size_t arena_bytes, live_bytes; /* of the arena; of the most that lives at once */
+    char *arena;                    /* NULL in a forecast */
+
+    int32_t *cu_seqlens; /* [max_docs + 1] of the last batch, on the host */
+    int64_t T, B, M;     /* of the last batch */
+    dc_kv *kv;
+    dc_run run;
+    int ran; /* a forward lies behind, its buffers are there */
+
+    int profile;
+    dc_step_time times[DC_STEP_OPS];
+};
+
+/* plan_build.c: the forward steps and the OBJECTIVE. The arrays have room for all that plan_mirror.c may append. */
+int dc_plan_build(dc_plan *p, dc_error *err);
+int dc_plan_add_buffer(dc_plan *p, const char *name, int layer, dc_buffer_kind kind, dc_symbol rows, int64_t width);
+dc_step *dc_plan_add_step(dc_plan *p, dc_step_op op, int layer); /* all operands -1 */
+/* The active delta of a plan's linear, or NULL. */
+const dc_delta *dc_plan_delta(const dc_plan *p, const dc_linear *l);
+
+/* plan_mirror.c: appends the backward. */
+int dc_plan_mirror(dc_plan *p, dc_error *err);
+
+/* plan_memory.c: lives, offsets, arena_bytes. */
+int dc_plan_layout(dc_plan *p, dc_error *err);
+
+/* plan_run.c: one step, on the last batch. */
+void dc_plan_step(dc_plan *p, const dc_step *s);
+
+/* plan_print.c: "model.layers.11.mlp.down_proj", "model.layers.3 attention". */
+void dc_step_place(const dc_plan *p, const dc_step *s, dc_str *out);
+
+/* kv.c: writes keys and values [T, K, D] of a layer's new tokens to their pages, and attends. */
+void dc_kv_attend(dc_kv *kv, int64_t layer, dc_view o, dc_cview q, dc_cview k, dc_cview v);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,169 @@
+"""A run that is killed or stopped at any moment, and started again by the same command, ends with the bytes it would have had.
+
+python3 tests/e2e/kill.py [PROGRAM] [--kills=N] [--seed=S]: N times kill -9 (6), at moments drawn from S (1)."""
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+
+from common import Folder, check, decant, differing, leftovers, main, make_data, name_of, start, succeed, write_recipe
+
+COMMAND = ("run", "recipe.yaml")
+
+
+def option(name, fallback):
+    return next((int(a.split("=")[1]) for a in sys.argv if a.startswith(f"--{name}=")), fallback)
+
+
+def home(folder, name):
+    made = folder / name
+    made.mkdir()
+    make_data(made)
+    write_recipe(made)
+    return made
+
+
+def undisturbed(folder):
+    there = home(folder, "undisturbed")
+    began = time.monotonic()
+    succeed(*COMMAND, cwd=there)
+    return there / "out", time.monotonic() - began
+
+
+def same_as(plain, other, story):
+    """Which checkpoints are kept beside the last one depends on where a run was stopped; nothing else does."""
+    kept = re.compile(r"/checkpoint-\d+/")
+    last = ("teacher/train/checkpoint-6/", "train/checkpoint-8/", "train/control/checkpoint-8/")
+    found = [n for n in differing(plain, other) if not kept.search(n) or n.startswith(last)]
+    check(not found, f"{story}: these files differ from the undisturbed run's:", *found)
+    check(not leftovers(other), f"{story}: left behind:", *leftovers(other))
+
+
+def finish(there, story):
+    done = decant(*COMMAND, cwd=there)
+    check(done.code == 0, f"{story}: the same command again: exit {done.code}", done.err)
+
+
+def disturb(there, number, delay, log):
+    """Sends the signal `delay` seconds after the program began to work; the exit code."""
+    with open(log, "wb") as stderr:
+        process = start(*COMMAND, cwd=there, log=stderr)
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, number)
+        return process.wait(60)
+
+
+def kill_9():
+    """Three kills in a row on each output folder, then to the end."""
+    draw = random.Random(option("seed", 1))
+    kills = option("kills", 6)
+    with Folder() as folder:
+        plain, seconds = undisturbed(folder)
+        for first in range(0, kills, 3):
+            there = home(folder, f"killed-{first}")
+            story = "kill -9"
+            for _ in range(min(3, kills - first)):
+                delay = draw.uniform(0, 0.9 * seconds)
+                code = disturb(there, signal.SIGKILL, delay, there / "log")
+                check(code in (0, -signal.SIGKILL), f"{story}: exit {name_of(code)}", (there / "log").read_text())
+                story += f" after {delay:.3f} s"
+            finish(there, story)
+            same_as(plain, there / "out", story)
+
+
+def handlers_stand(process):
+    """Signals count from the moment that the handlers are there; before it the system's own way holds."""
+    wanted = sum(1 << (n - 1) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
+    while process.poll() is None:
+        status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
+        if int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) & wanted == wanted:
+            return
+        time.sleep(0.001)
+
+
+def stop(there, number, delay):
+    log = there / "log"
+    with open(log, "wb") as stderr:
+        process = start(*COMMAND, cwd=there, log=stderr)
+        handlers_stand(process)
+        try:
+            process.wait(delay)
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, number)
+        return process.wait(60), log.read_text()
+
+
+def signals():
+    """Each signal at several moments of the whole run: 75, or 0 when it came too late."""
+    draw = random.Random(option("seed", 1))
+    stopped, during = 0, set()
+    with Folder() as folder:
+        plain, seconds = undisturbed(folder)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            there = home(folder, f"stopped-{number.name}")
+            story = number.name
+            for part in range(4):
+                delay = seconds * (part + draw.random()) / 5 if part < 3 else draw.uniform(0, 0.9) * seconds
+                code, log = stop(there, number, delay)
+                check(code in (0, 75), f"{story}: exit {name_of(code)}, not 75", log)
+                if code == 75:
+                    stopped += 1
+                    check(f"stopped by {number.name} during" in log, f"{story}: the last line does not say what was stopped:", log)
+                    during.add(log.splitlines()[-1].split(" during ")[1])
+                check(not leftovers(there / "out", ".tmp"), f"{story}: left behind:", *leftovers(there / "out", ".tmp"))
+                story += f" after {delay:.3f} s"
+            finish(there, story)
+            same_as(plain, there / "out", story)
+    check(stopped >= 6, f"only {stopped} signals met a run at work")
+    print("        stopped during: " + ", ".join(sorted(during)))
+
+
+def wait_for(process, there, sign, seconds=30):
+    """Until the run's folder shows that a stage is at work."""
+    end = time.monotonic() + seconds
+    while process.poll() is None and time.monotonic() < end and not sign(there):
+        time.sleep(0.0005)
+
+
+def has_lines(path):
+    return path.is_file() and path.stat().st_size > 0
+
+
+def in_stages():
+    """A signal in every stage: as soon as the stage's folder shows work, and then anew after the resume."""
+    signs = {
+        "prepare": lambda t: (t / "out/data").is_dir(),
+        "teacher from scratch": lambda t: (t / "out/teacher/train/metrics.jsonl").is_file(),
+        "teach": lambda t: (t / "out/teacher/model").is_dir(),
+        "train": lambda t: has_lines(t / "out/train/metrics.jsonl"),
+        "control": lambda t: has_lines(t / "out/train/control/metrics.jsonl"),
+        "merge": lambda t: (t / "out/train/summary.json").is_file(),
+        "export": lambda t: (t / "out/export").is_dir(),
+        "eval": lambda t: (t / "out/eval").is_dir(),
+    }
+    with Folder() as folder:
+        plain, _ = undisturbed(folder)
+        there = home(folder, "stages")
+        for stage, sign in signs.items():
+            log = there / "log"
+            with open(log, "wb") as stderr:
+                process = start(*COMMAND, cwd=there, log=stderr)
+                wait_for(process, there, sign)
+                process.send_signal(signal.SIGTERM)
+                code = process.wait(60)
+            check(code == 75, f"SIGTERM in {stage}: exit {name_of(code)}, not 75", log.read_text())
+            check(not leftovers(there / "out", ".tmp"), f"SIGTERM in {stage}: left behind:", *leftovers(there / "out", ".tmp"))
+            if stage in ("train", "control"):
+                check("saved step" in log.read_text() or "during the " in log.read_text(), f"SIGTERM in {stage}: nothing tells of a checkpoint:",
+                      log.read_text())
+        finish(there, "a SIGTERM in every stage")
+        same_as(plain, there / "out", "a SIGTERM in every stage")
+
+
+main([kill_9, signals, in_stages])
