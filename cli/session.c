@@ -23,11 +23,26 @@ static int save_recipe(const dc_session *s, dc_error *err)
     return rc;
 }
 
+/* Precisions that no device of this build computes in. */
+static int check_precision(const dc_recipe *r, dc_error *err)
+{
+    static const char *const keys[] = {"train.bf16", "teacher.train.bf16"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        if (dc_recipe_bool(r, keys[i]))
+            return dc_fail(err, DC_EUSAGE, "%s: %s is not supported on this device yet; it computes in fp32",
+                           dc_recipe_place(r, keys[i]), keys[i]);
+    if (strcmp(dc_recipe_str(r, "teacher.compute"), "fp32"))
+        return dc_fail(err, DC_EUSAGE, "%s: teacher.compute must be fp32 on this device",
+                       dc_recipe_place(r, "teacher.compute"));
+    return DC_OK;
+}
+
 int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err)
 {
     int rc = DC_OK;
     *s = (dc_session){.lock = -1, .quiet = cli->json};
     DC_TRY(dc_recipe_load(&s->recipe, cli->recipe, cli->overrides, cli->n_overrides, err));
+    DC_TRY(check_precision(s->recipe, err));
     s->dir = dc_recipe_str(s->recipe, "output_dir");
     DC_TRY(dc_mkdirs(s->dir, err));
     DC_TRY(dc_lock_take(&s->lock, s->dir, err));
