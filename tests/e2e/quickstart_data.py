@@ -66,7 +66,7 @@ def labels_ok(rows, bad):
             ambiguous += len(teams) > 1
         n = len(rows[name])
         if misplaced:
-            bad.append(f"{name}.jsonl: {misplaced} tickets whose combination of problem and urgency belongs to the other side of the split")
+            bad.append(f"{name}.jsonl: {misplaced} tickets whose combination of problem, product and urgency belongs to the other side of the split")
         if not 0.33 * n < ambiguous < 0.47 * n:
             bad.append(f"{name}.jsonl: {ambiguous} of {n} tickets are ambiguous, not about 40 %")
         if name == "train" and not 0.10 * n < impossible < 0.20 * n:
