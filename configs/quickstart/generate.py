@@ -9,7 +9,7 @@ product it is about. Shop, products and every sentence are invented here. What m
 - Wording varies: synonyms, greetings, asides about other products, spelling errors, three ways to name a product.
 - Some tickets truly belong to two teams ("I paid for it but it never came"). Their label is drawn, 0.65 to 0.75 for one team, as two people
   at a help desk would differ. In eval.jsonl the likelier team counts.
-- eval.jsonl holds out combinations: a pair of (problem, urgency phrase) that occurs there occurs in no other file.
+- eval.jsonl holds out combinations: a (problem, product, urgency phrase) that occurs there occurs in no other file.
 - teacher.jsonl has clean labels. In train.jsonl a share of the teams is wrong on purpose: annotation errors, as in real life.
 
 Standard library only. The same arguments give the same bytes with any Python from 3.6: the generator of random numbers is written out here.
@@ -150,7 +150,7 @@ CLOSINGS = ["Thanks!", "Thank you.", "Kind regards, Ada", "Best, Tomek", "Regard
 
 
 WRONG_SHARE = 0.15  # of the teams in train.jsonl
-AMBIGUOUS_SHARE = 0.35  # of all tickets
+AMBIGUOUS_SHARE = 0.4  # of all tickets
 
 
 class Random:
@@ -202,8 +202,9 @@ def misspell(rng, text):
     return " ".join(words)
 
 
-def held_out(problem, phrase):
-    return hashlib.sha256((problem + "\n" + phrase).encode()).digest()[0] % 6 == 0
+def held_out(problem, product, phrase):
+    """A sixth of all combinations, by their hash: the same ones whatever is drawn."""
+    return hashlib.sha256("\n".join([problem, product, phrase]).encode()).digest()[0] % 6 == 0
 
 
 def ticket(rng, ambiguous_share):
@@ -239,7 +240,7 @@ def ticket(rng, ambiguous_share):
     text = " ".join(p for p in parts + [closing] if p)
     if rng.real() < 0.25:
         text = misspell(rng, text)
-    return text, teams, urgent, name, held_out(problem, phrase)
+    return text, teams, urgent, name, held_out(problem, name, phrase)
 
 
 def draw_team(rng, teams):
@@ -270,7 +271,7 @@ def make(seed, n, evaluation, wrong, ambiguous_share, seen):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", default=os.path.dirname(os.path.abspath(__file__)))
-    parser.add_argument("--rows", type=int, nargs=3, default=[4000, 320, 400], metavar=("TEACHER", "TRAIN", "EVAL"))
+    parser.add_argument("--rows", type=int, nargs=3, default=[6000, 240, 400], metavar=("TEACHER", "TRAIN", "EVAL"))
     parser.add_argument("--wrong", type=float, default=WRONG_SHARE, help="share of wrong teams in train.jsonl")
     parser.add_argument("--ambiguous", type=float, default=AMBIGUOUS_SHARE, help="share of tickets that belong to two teams")
     parser.add_argument("--seed", type=int, default=0)

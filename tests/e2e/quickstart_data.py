@@ -12,7 +12,7 @@ sys.path.insert(0, str(FOLDER))
 sys.dont_write_bytecode = True
 import generate  # noqa: E402
 
-SETS = {"teacher": 4000, "train": 320, "eval": 400}
+SETS = {"teacher": 6000, "train": 240, "eval": 400}
 MAX_BYTES = 1500000
 
 
@@ -66,9 +66,9 @@ def labels_ok(rows, bad):
             ambiguous += len(teams) > 1
         n = len(rows[name])
         if misplaced:
-            bad.append(f"{name}.jsonl: {misplaced} tickets whose combination of problem and urgency belongs to the other side of the split")
-        if not 0.28 * n < ambiguous < 0.42 * n:
-            bad.append(f"{name}.jsonl: {ambiguous} of {n} tickets are ambiguous, not about 35 %")
+            bad.append(f"{name}.jsonl: {misplaced} tickets whose combination of problem, product and urgency belongs to the other side of the split")
+        if not 0.33 * n < ambiguous < 0.47 * n:
+            bad.append(f"{name}.jsonl: {ambiguous} of {n} tickets are ambiguous, not about 40 %")
         if name == "train" and not 0.10 * n < impossible < 0.20 * n:
             bad.append(f"train.jsonl: {impossible} of {n} teams are wrong, not about 15 %")
         if name != "train" and impossible:
