@@ -1,38 +1,64 @@
-/* core/stop.c */
+/* core/stop.c -- a thread of its own waits for the signals; nobody else is ever interrupted by one.
+ *
+ * A handler would run on the stack of whichever thread the kernel picks, and GEMM libraries' generated code keeps values below the stack
+ * pointer (oneDNN 2.6's sgemm beyond the red zone): a handler in the middle of a product tramples its pointers. */
 #include "core/stop.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
-/* Lock-free, so that a handler may touch them. */
-static atomic_int requested, interrupts;
+static atomic_int requested;
 
-static void on_signal(int number)
+static sigset_t watched(void)
 {
-    int none = 0;
-    atomic_compare_exchange_strong(&requested, &none, number); /* the first one is the reason */
-    if (number == SIGINT && atomic_fetch_add(&interrupts, 1) > 0) {
-        signal(SIGINT, SIG_DFL);
-        raise(SIGINT); /* delivered when this handler returns */
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGUSR1);
+    return set;
+}
+
+/* Ends the process as an interrupt does that nobody waits for. */
+static void give_in(void)
+{
+    sigset_t interrupt;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    signal(SIGINT, SIG_DFL);
+    pthread_sigmask(SIG_UNBLOCK, &interrupt, NULL);
+    raise(SIGINT);
+}
+
+static void *watch(void *unused)
+{
+    (void)unused;
+    const sigset_t set = watched();
+    for (int interrupts = 0;;) {
+        int number, none = 0;
+        if (sigwait(&set, &number)) continue;
+        atomic_compare_exchange_strong(&requested, &none, number); /* the first one is the reason */
+        if (number == SIGINT && interrupts++) give_in();
     }
+    return NULL;
 }
 
 void dc_stop_install(void)
 {
-    static const int numbers[] = {SIGTERM, SIGINT, SIGUSR1};
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    sigemptyset(&action.sa_mask);
-    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) sigaction(numbers[i], &action, NULL);
+    static int installed;
+    const sigset_t set = watched();
+    pthread_t thread;
+    if (installed || pthread_sigmask(SIG_BLOCK, &set, NULL)) return;
+    installed = pthread_create(&thread, NULL, watch, NULL) == 0;
+    if (installed) pthread_detach(thread);
+    else pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* a signal then ends the process, as a kill does */
 }
 
 int dc_stop_requested(void) { return atomic_load_explicit(&requested, memory_order_relaxed); }
 
-void dc_stop_request(int signal_number)
-{
-    atomic_store(&requested, signal_number);
-    atomic_store(&interrupts, 0);
-}
+void dc_stop_request(int signal_number) { atomic_store(&requested, signal_number); }
 
 static const char *name_of(int number)
 {

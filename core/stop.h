@@ -8,9 +8,10 @@
 extern "C" {
 #endif
 
-/* Installs the handlers (cli only). A second SIGINT ends the process at once. */
+/* Before any other thread begins (cli only): blocks the three signals for good, for all threads to come, and leaves them to a thread that
+ * waits for them, so that no computation is ever interrupted by a handler. A second SIGINT ends the process at once. Again: nothing. */
 void dc_stop_install(void);
-/* The signal that asked, or 0. Async-signal-safe, cheap. */
+/* The signal that asked, or 0. Cheap. */
 int dc_stop_requested(void);
 /* For tests: asks as a signal would; 0 takes it back. */
 void dc_stop_request(int signal_number);

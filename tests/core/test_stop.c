@@ -6,10 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "core/pool.h"
 
 static void requests_are_told(void **unused)
 {
@@ -30,6 +33,14 @@ static void requests_are_told(void **unused)
     assert_int_equal(dc_stop_requested(), 0);
 }
 
+/* Sends a signal as another process would, and waits until it is the reason; 0 when that takes more than seconds. */
+static int arrives(int number)
+{
+    kill(getpid(), number);
+    for (int i = 0; i < 5000 && dc_stop_requested() != number; i++) usleep(1000);
+    return dc_stop_requested() == number;
+}
+
 static void signals_arrive(void **unused)
 {
     (void)unused;
@@ -38,8 +49,9 @@ static void signals_arrive(void **unused)
     dc_stop_install();
     for (size_t i = 0; i < 3; i++) {
         dc_error err = {0};
-        raise(numbers[i]);
-        raise(SIGUSR1); /* comes later, is not the reason */
+        assert_true(arrives(numbers[i]));
+        kill(getpid(), SIGUSR1); /* comes later, is not the reason */
+        usleep(20000);
         assert_int_equal(dc_stop_requested(), numbers[i]);
         dc_stop_check("x", &err);
         assert_non_null(strstr(err.message, names[i]));
@@ -47,16 +59,42 @@ static void signals_arrive(void **unused)
     }
 }
 
+static int is_blocked(int number)
+{
+    sigset_t set;
+    return pthread_sigmask(SIG_BLOCK, NULL, &set) == 0 && sigismember(&set, number);
+}
+
+static void note_blocked(void *context, int64_t i)
+{
+    ((int *)context)[i] = is_blocked(SIGTERM) && is_blocked(SIGINT) && is_blocked(SIGUSR1);
+}
+
+/* No thread that computes can be interrupted, and none has a handler to run. */
+static void computing_is_left_alone(void **unused)
+{
+    (void)unused;
+    int blocked[64] = {0};
+    struct sigaction action;
+    dc_stop_install();
+    dc_pool_set_threads(4);
+    dc_pool_for(64, note_blocked, blocked);
+    dc_pool_set_threads(0);
+    for (int i = 0; i < 64; i++) assert_true(blocked[i]);
+    assert_int_equal(sigaction(SIGTERM, NULL, &action), 0);
+    assert_true(action.sa_handler == SIG_DFL);
+}
+
 /* The exit status of a child that gets `first` and then `second`; it leaves with 5 when it survives. */
 static int fate(int first, int second)
 {
     const pid_t child = fork();
     if (child == 0) {
-        alarm(10); /* a handler that raises for ever must not hang the tests */
+        alarm(10); /* what does not end must not hang the tests */
         dc_stop_install();
-        raise(first);
-        if (dc_stop_requested() != first) _exit(1);
-        raise(second);
+        if (!arrives(first)) _exit(1);
+        kill(getpid(), second);
+        usleep(300000);
         _exit(5);
     }
     int status = 0;
@@ -78,9 +116,10 @@ static void second_interrupt_ends(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(second_interrupt_ends), /* first: its children begin without the thread */
         cmocka_unit_test(requests_are_told),
         cmocka_unit_test(signals_arrive),
-        cmocka_unit_test(second_interrupt_ends),
+        cmocka_unit_test(computing_is_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,11 +78,11 @@ def kill_9():
 
 
 def handlers_stand(process):
-    """Signals count from the moment that the handlers are there; before it the system's own way holds."""
+    """Signals count from the moment that they are waited for; before it the system's own way holds."""
     wanted = sum(1 << (n - 1) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1))
     while process.poll() is None:
         status = pathlib.Path(f"/proc/{process.pid}/status").read_text()
-        if int(re.search(r"SigCgt:\s*(\w+)", status)[1], 16) & wanted == wanted:
+        if int(re.search(r"SigBlk:\s*(\w+)", status)[1], 16) & wanted == wanted:
             return
         time.sleep(0.001)
 
