@@ -156,7 +156,9 @@ static void bench_attention(dc_bench *b, const room *r)
         const int64_t n = lengths[i];
         const int32_t cu[2] = {0, lengths[i]};
         attention x = {
-            .dev = b->dev, .r = r, .a = {.cu_seqlens = cu, .T = n, .B = 1, .H = H, .K = K, .D = D, .scale = 0.125f}};
+            .dev = b->dev,
+            .r = r,
+            .a = {.cu_seqlens = cu, .cu_device = cu, .T = n, .B = 1, .H = H, .K = K, .D = D, .scale = 0.125f}};
         const double pairs = (double)n * (double)(n + 1) / 2 * H * D * 2;
         for (x.backward = 0; x.backward < 2; x.backward++) {
             snprintf(name, sizeof name, "%lld tokens  %s", (long long)n, x.backward ? "backward" : "forward");

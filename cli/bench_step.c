@@ -20,6 +20,7 @@ typedef struct step {
     dc_plan *plan;
     dc_objective *objective;
     float *m, *v; /* AdamW's moments */
+    dc_adamw_item *items;
     dc_packed batch;
     int32_t ids[T], pos[T], rows[T], labels[T], cu[2], cu_rows[2];
     float weight[T];
@@ -82,7 +83,20 @@ static int moments(float **out, dc_dev *dev, int64_t n, dc_error *err)
     const int rc = dc_dev_alloc(dev, &memory, (size_t)n * sizeof(float), "AdamW's moments", err);
     if (rc != DC_OK) return rc;
     *out = memory;
-    dev->op.fill(dev, *out, 0, n);
+    dev->op.fill(dev, dc_floats_view(*out), 0, n);
+    return DC_OK;
+}
+
+static int list_items(step *s, dc_error *err)
+{
+    int64_t at = 0;
+    s->items = dc_calloc(s->params.n, sizeof *s->items);
+    if (!s->items) return dc_fail_memory(err, s->params.n * sizeof *s->items, "a benchmark");
+    for (size_t i = 0; i < s->params.n; i++) {
+        const dc_param *p = &s->params.items[i];
+        s->items[i] = (dc_adamw_item){p->data, s->m + at, s->v + at, p->grad, p->n, 1, 0};
+        at += p->n;
+    }
     return DC_OK;
 }
 
@@ -99,6 +113,7 @@ static int step_open(step *s, const dc_bench *b, dc_error *err)
     DC_TRY(dc_objective_cross_entropy(&s->objective, s->model, 0, err));
     DC_TRY(moments(&s->m, b->dev, dc_params_count(&s->params), err));
     DC_TRY(moments(&s->v, b->dev, dc_params_count(&s->params), err));
+    DC_TRY(list_items(s, err));
     batch_fill(s, s->model->config.V);
     dc_plan_profile(s->plan, 1);
 done:
@@ -111,6 +126,7 @@ static void step_release(step *s, dc_dev *dev)
     dc_plan_free(s->plan);
     dc_dev_free(dev, s->m);
     dc_dev_free(dev, s->v);
+    dc_free(s->items);
     dc_params_release(&s->params);
     dc_lora_free(s->lora);
     dc_model_free(s->model);
@@ -119,15 +135,10 @@ static void step_release(step *s, dc_dev *dev)
 static int update(step *s, int64_t number, dc_error *err)
 {
     double norm;
-    int64_t at = 0;
     const int rc = dc_params_grad_norm(&s->params, &norm, err);
     const dc_adamw a = {
         .lr = 1e-4, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .grad_scale = norm > 1 ? 1 / norm : 1, .step = number};
-    for (size_t i = 0; rc == DC_OK && i < s->params.n; i++) {
-        const dc_param *p = &s->params.items[i];
-        s->params.dev->op.adamw(s->params.dev, p->data, s->m + at, s->v + at, p->grad, p->n, &a);
-        at += p->n;
-    }
+    if (rc == DC_OK) s->params.dev->op.adamw(s->params.dev, s->items, s->params.n, &a);
     return rc;
 }
 

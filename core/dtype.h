@@ -84,6 +84,28 @@ typedef struct dc_cview {
     dc_dtype type;
 } dc_cview;
 
+/* Bytes of an element of a plain type: of activations, say. */
+static inline size_t dc_element_bytes(dc_dtype type) { return type == DC_F32 ? 4 : 2; }
+
+/* The same place, to be read; from its element i on (plain types). */
+static inline dc_cview dc_view_read(dc_view v)
+{
+    const dc_cview r = {v.data, v.type};
+    return r;
+}
+
+static inline dc_view dc_view_at(dc_view v, int64_t i)
+{
+    const dc_view r = {(char *)v.data + i * (int64_t)dc_element_bytes(v.type), v.type};
+    return r;
+}
+
+static inline dc_view dc_floats_view(float *x)
+{
+    const dc_view v = {x, DC_F32};
+    return v;
+}
+
 #ifdef __cplusplus
 }
 #endif

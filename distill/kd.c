@@ -21,7 +21,7 @@ typedef struct kd {
     dc_plan *teacher;
     dc_run teacher_run;
     float *teacher_logits; /* [chunk, V] on the device */
-    const float *teacher_hidden;
+    dc_view teacher_hidden;
 } kd;
 
 dc_kd_options dc_kd_defaults(void) { return (dc_kd_options){.kd_ratio = 0.5, .temperature = 1, .t2_scale = 1}; }
@@ -84,7 +84,8 @@ static int online_targets(void *context, dc_loss *loss, int64_t first, int64_t n
     kd *k = context;
     (void)err;
     dc_model *teacher = dc_plan_model(k->teacher);
-    dc_head_fwd(teacher, k->teacher_logits, k->teacher_hidden + first * teacher->config.C, n, &k->teacher_run);
+    dc_head_fwd(teacher, k->teacher_logits, dc_view_read(dc_view_at(k->teacher_hidden, first * teacher->config.C)), n,
+                &k->teacher_run);
     set_common(k, loss);
     loss->kind = DC_KD_DENSE;
     loss->teacher = k->teacher_logits;
@@ -112,7 +113,7 @@ static int run_kd(dc_objective *self, dc_plan *plan, const dc_packed *batch, con
         const dc_batch teacher_batch = dc_batch_of(batch);
         const int rc = dc_forward(k->teacher, &teacher_batch, &k->teacher_run, err);
         if (rc != DC_OK) return rc;
-        k->teacher_hidden = dc_plan_hidden(k->teacher).data;
+        k->teacher_hidden = dc_plan_hidden(k->teacher);
     }
     return dc_walk_run(k->walk, plan, batch, run, &o, out, err);
 }

@@ -124,10 +124,10 @@ static void make_row(void *context, int64_t i)
 static int make_targets(capture *c, dc_error *err)
 {
     const int64_t C = c->m->config.C, V = c->m->config.V;
-    const float *hidden = dc_plan_hidden(c->plan).data;
+    const dc_view hidden = dc_plan_hidden(c->plan);
     for (int64_t first = 0; first < c->M; first += c->chunk) {
         const int64_t n = c->M - first < c->chunk ? c->M - first : c->chunk;
-        dc_head_fwd(c->m, c->logits, hidden + first * C, n, &c->run);
+        dc_head_fwd(c->m, c->logits, dc_view_read(dc_view_at(hidden, first * C)), n, &c->run);
         dc_dev_download(c->m->dev, c->host, c->logits, (size_t)(n * V) * sizeof(float));
         const int rc = dc_dev_sync(c->m->dev, err);
         if (rc != DC_OK) return rc;

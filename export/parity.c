@@ -69,7 +69,7 @@ static void close_side(side *s)
 /* Logits, cross-entropy and greatest logit of rows [first, first + n); with `teacher` also KL(teacher || this). */
 static void score_side(const pair *p, side *s, int64_t first, int64_t n, const float *teacher)
 {
-    dc_head_fwd(s->m, s->logits, (const float *)dc_plan_hidden(s->plan).data + first * s->m->config.C, n, &s->run);
+    dc_head_fwd(s->m, s->logits, dc_view_read(dc_view_at(dc_plan_hidden(s->plan), first * s->m->config.C)), n, &s->run);
     const dc_loss loss = {.M = n,
                           .V = p->V,
                           .ld = p->V,
@@ -135,7 +135,7 @@ static int open_pair(pair *p, dc_model *reference, int adapter, dc_model *file, 
     DC_TRY(alloc(reference->dev, &p->labels, n * 4, err));
     DC_TRY(alloc(reference->dev, &p->w, n * 4, err));
     DC_TRY(alloc(reference->dev, &p->kl, n * 4, err));
-    reference->dev->op.fill(reference->dev, p->w, 1, p->chunk);
+    reference->dev->op.fill(reference->dev, dc_floats_view(p->w), 1, p->chunk);
     p->host_kl = dc_malloc(n * 4);
     if (!p->host_kl) rc = dc_fail_memory(err, n * 4, "the parity check");
 done:

@@ -51,14 +51,13 @@ static void block(void *context, int64_t i)
     _mm256_maskstore_ps(j->v + k, mask, v);
 }
 
-static void adamw_avx2(dc_dev *dev, float *p, float *m, float *v, const float *g, int64_t n, const dc_adamw *a)
+static void update(const dc_adamw_item *item, const dc_adamw *a)
 {
-    (void)dev;
-    adamw j = {.p = p,
-               .m = m,
-               .v = v,
-               .g = g,
-               .n = n,
+    adamw j = {.p = item->p,
+               .m = item->m,
+               .v = item->v,
+               .g = item->g,
+               .n = item->n,
                .scale = (float)a->grad_scale,
                .decay = (float)(1 - a->lr * a->weight_decay),
                .weight = (float)(1 - a->beta1),
@@ -69,7 +68,16 @@ static void adamw_avx2(dc_dev *dev, float *p, float *m, float *v, const float *g
                .step = (float)(-a->lr / (1 - pow(a->beta1, (double)a->step)))};
     j.from_end = j.weight >= 0.5f;
     if (j.from_end) j.weight -= 1;
-    dc_pool_for(dc_blocks(n, BLOCK), block, &j);
+    dc_pool_for(dc_blocks(j.n, BLOCK), block, &j);
+}
+
+static void adamw_avx2(dc_dev *dev, const dc_adamw_item *items, size_t n_items, const dc_adamw *a)
+{
+    (void)dev;
+    for (size_t i = 0; i < n_items; i++) {
+        const dc_adamw one = dc_adamw_of(a, &items[i]);
+        update(&items[i], &one);
+    }
 }
 
 void dc_adamw_overlay_avx2(dc_ops *ops) { ops->adamw = adamw_avx2; }

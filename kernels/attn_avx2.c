@@ -307,7 +307,7 @@ static void attn_decode_avx2(dc_dev *dev, dc_view o, dc_cview q, const dc_attn_k
         dc_attn_decode_ref(dev, o, q, a);
         return;
     }
-    DC_ASSERT(o.type == DC_F32 && q.type == DC_F32 && a->type == DC_F32);
+    DC_ASSERT(o.type == DC_F32 && q.type == DC_F32);
     decode c = {o.data, q.data, a};
     dc_pool_for(tasks(a->cu_new, a->S, a->K, a->H / a->K, a->D), decode_task, &c);
 }

@@ -28,6 +28,6 @@ void dc_attn_bwd_ref(dc_dev *dev, dc_view dq, dc_view dk, dc_view dv, dc_cview d
 void dc_attn_decode_ref(dc_dev *dev, dc_view o, dc_cview q, const dc_attn_kv *a)
 {
     (void)dev;
-    DC_ASSERT(o.type == DC_F32 && q.type == DC_F32 && a->type == DC_F32);
+    DC_ASSERT(o.type == DC_F32 && q.type == DC_F32);
     attn_decode(o.data, q.data, a);
 }

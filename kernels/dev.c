@@ -71,4 +71,5 @@ void dc_dev_download(dc_dev *dev, void *host, const void *from, size_t bytes)
 
 void dc_dev_copy(dc_dev *dev, void *to, const void *from, size_t bytes) { dev->kind->copy(dev, to, from, bytes); }
 int dc_dev_sync(dc_dev *dev, dc_error *err) { return dev->kind->sync(dev, err); }
+size_t dc_dev_memory_bytes(const dc_dev *dev) { return dev->kind->memory_bytes(dev); }
 size_t dc_dev_scratch_bytes(const dc_dev *dev) { return dev->kind->scratch_bytes(dev); }

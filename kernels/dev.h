@@ -18,6 +18,7 @@ extern "C" {
 
 struct dc_dev {
     dc_ops op;
+    dc_dtype activation;            /* element type of activations: F32 on a CPU */
     const struct dc_dev_kind *kind; /* private: memory and transfers */
     void *state;                    /* private */
 };
@@ -47,6 +48,8 @@ void dc_dev_download(dc_dev *dev, void *host, const void *from, size_t bytes); /
 void dc_dev_copy(dc_dev *dev, void *to, const void *from, size_t bytes);
 int dc_dev_sync(dc_dev *dev, dc_error *err);
 
+/* What the device could hold at most, its own memory or this machine's: 0 when unknown. */
+size_t dc_dev_memory_bytes(const dc_dev *dev);
 /* Bytes of scratch the device keeps for its ops (panels of unpacked weights, attention tiles): for the plan's forecast. */
 size_t dc_dev_scratch_bytes(const dc_dev *dev);
 

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/arena.h"
 #include "core/pool.h"
@@ -66,6 +67,7 @@ static int cpu_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
     if (options->cpu_features == ~0u) DC_TRY(dc_cpu_allowed(&s->features, err));
     DC_TRY(choose_backend(&s->backend, options, s->features, err));
     dc_cpu_ops(&dev->op, s->features);
+    dev->activation = DC_F32;
     if (s->backend != DC_GEMM_REF) {
         s->panel = dc_alloc_aligned(DC_PANEL_FLOATS * sizeof(float));
         if (!s->panel) {
@@ -127,6 +129,14 @@ static int cpu_sync(dc_dev *dev, dc_error *err)
     return code;
 }
 
+/* Linux promises memory that it does not have. */
+static size_t cpu_memory_bytes(const dc_dev *dev)
+{
+    (void)dev;
+    const long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (size_t)pages * (size_t)size : 0;
+}
+
 static size_t cpu_scratch_bytes(const dc_dev *dev)
 {
     const dc_cpu_state *s = dev->state;
@@ -146,5 +156,6 @@ const dc_dev_kind dc_dev_kind_cpu = {
     .download = cpu_copy,
     .copy = cpu_copy,
     .sync = cpu_sync,
+    .memory_bytes = cpu_memory_bytes,
     .scratch_bytes = cpu_scratch_bytes,
 };

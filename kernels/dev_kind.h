@@ -21,6 +21,7 @@ typedef struct dc_dev_kind {
     void (*download)(dc_dev *dev, void *host, const void *from, size_t bytes);
     void (*copy)(dc_dev *dev, void *to, const void *from, size_t bytes);
     int (*sync)(dc_dev *dev, dc_error *err);
+    size_t (*memory_bytes)(const dc_dev *dev);
     size_t (*scratch_bytes)(const dc_dev *dev);
 } dc_dev_kind;
 

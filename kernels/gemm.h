@@ -3,7 +3,7 @@
  *     C[M, N] = alpha * op(A) * op(B) (+ C) (+ bias),   op(A) is [M, K], op(B) is [K, N], row-major.
  *
  * A is stored [M, K] with row distance lda, or [K, M] when trans_a. B is stored [K, N] with row distance ldb, or [N, K] when trans_b:
- * a linear's weight [out, in] is B with trans_b. Types: A and C F32; B F32, or, for weights, BF16, F16 or any type that
+ * a linear's weight [out, in] is B with trans_b. Types: A and C F32 or the device's activations; B likewise, or, for weights, any type that
  * kernels/quant.h reads. A quantized weight keeps its blocks: panels of it are unpacked into scratch that the device owns
  * and the plan counts. trans_b 0 with a quantized B (the backward of a linear: dx = dy W) is supported as well.
  *

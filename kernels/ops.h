@@ -7,8 +7,9 @@
  * that depends on the shape alone: a rerun gives the same bits, with any number of threads.
  *
  * Shapes: B documents, T tokens, M rows with a loss, C model width, H heads, K kv heads, D head width, F ffn width, V vocabulary,
- * R rank. Row-major. Activations come as views; a CPU takes F32 activations, and weights of any type that kernels/quant.h
- * reads. Statistics, losses and gradients of parameters are float. "accumulated" means added to what is there. */
+ * R rank. Row-major. Activations come as views in the device's own type, dev->activation (F32 on a CPU); weights come in any type that
+ * kernels/quant.h reads. Statistics, logits, losses, parameters that are trained and their gradients are float. "accumulated" means
+ * added to what is there. */
 #ifndef DC_KERNELS_OPS_H
 #define DC_KERNELS_OPS_H
 
@@ -59,7 +60,8 @@ typedef void dc_rope_fn(dc_dev *dev, dc_view x, /* [T, H, D] */
 
 /* What attention is over: B documents packed in T tokens, document b owning rows cu_seqlens[b] .. cu_seqlens[b+1]. */
 typedef struct dc_attn {
-    const int32_t *cu_seqlens; /* [B + 1], on the host as well as valid for the device call (ops copy what they need) */
+    const int32_t *cu_seqlens; /* [B + 1], on the host */
+    const int32_t *cu_device;  /* [B + 1], the same on the device */
     int64_t T, B, H, K, D;     /* H is a multiple of K: head h reads kv head h / (H / K) */
     float scale;               /* usually 1 / sqrt(D) */
     float softcap;             /* s -> softcap * tanh(s / softcap) before the mask; 0: none */
@@ -85,14 +87,14 @@ typedef void dc_attn_bwd_fn(dc_dev *dev, dc_view dq, dc_view dk, dc_view dv, /* 
 
 /* Decoding: n new tokens of S sequences attend to their caches, into which the new keys and values were already written. Sequence s has
  * rows cu_new[s] .. cu_new[s+1] of q, the last of which stands at position kv_len[s] - 1. Keys and values are in pages of
- * `page` tokens: token j of sequence s is row j % page of pages[s * max_pages + j / page], a page being [page, K, D]. */
+ * `page` tokens: token j of sequence s is row j % page of pages[s * max_pages + j / page], a page being [page, K, D] of activations. The tables
+ * are on the host: ops copy what they need. */
 typedef struct dc_attn_kv {
     int64_t S, H, K, D, page, max_pages;
     const int32_t *cu_new;      /* [S + 1] */
     const int32_t *kv_len;      /* [S], new tokens included */
     const void *const *k_pages; /* [S, max_pages] */
     const void *const *v_pages;
-    dc_dtype type; /* of the pages: F32 (F16, BF16 on devices that say so) */
     float scale, softcap;
     int64_t window;
 } dc_attn_kv;
@@ -156,15 +158,35 @@ typedef struct dc_adamw {
     int64_t step;
 } dc_adamw;
 
-typedef void dc_adamw_fn(dc_dev *dev, float *p, float *m, float *v, const float *g, int64_t n, const dc_adamw *a);
+/* A tensor of the list that one call updates: its rate is lr * lr_scale; without `decay` its weight_decay is 0. */
+typedef struct dc_adamw_item {
+    float *p, *m, *v; /* [n] */
+    const float *g;
+    int64_t n;
+    double lr_scale;
+    int decay;
+} dc_adamw_item;
 
-/* sum x^2 in double, summed in blocks of fixed size. *out is on the host and valid after dc_dev_sync. */
-typedef void dc_sumsq_fn(dc_dev *dev, double *out, const float *x, int64_t n);
+typedef void dc_adamw_fn(dc_dev *dev, const dc_adamw_item *items /* [n_items], on the host */, size_t n_items,
+                         const dc_adamw *a);
+
+/* out[i] = sum x^2 over item i in double, summed in blocks of fixed size. `out` is on the host and valid after dc_dev_sync. */
+typedef struct dc_floats {
+    const float *data;
+    int64_t n;
+} dc_floats;
+
+typedef void dc_sumsq_fn(dc_dev *dev, double *out /* [n_items] */, const dc_floats *items /* on the host */,
+                         size_t n_items);
 
 /* y = a + b (y may be either). y += alpha * x. y = value everywhere. */
 typedef void dc_add_fn(dc_dev *dev, dc_view y, dc_cview a, dc_cview b, int64_t n);
 typedef void dc_axpy_fn(dc_dev *dev, float *y, const float *x, float alpha, int64_t n);
-typedef void dc_fill_fn(dc_dev *dev, float *y, float value, int64_t n);
+typedef void dc_fill_fn(dc_dev *dev, dc_view y /* F32 or activations */, float value, int64_t n);
+
+/* Capped logits, in place: x = cap * tanh(x / cap). Backward, from the capped y: dx *= 1 - (y / cap)^2. */
+typedef void dc_softcap_fwd_fn(dc_dev *dev, float *x, int64_t n, float cap);
+typedef void dc_softcap_bwd_fn(dc_dev *dev, float *dx, const float *y, int64_t n, float cap);
 
 /* Dropout with a mask that is a function of (seed, step, place, element) alone (core/rng.h, stream DC_RNG_DROPOUT, a = element / 4 with the
  * upper bits from step, b = place): y = x * keep / (1 - p), or y += with `accumulate`, which serves the backward. y may be x. */
@@ -200,7 +222,7 @@ typedef void dc_dequant_fn(dc_dev *dev, float *out /* [n, C] */, dc_cview w /* [
     X(rmsnorm_bwd) \
     X(rope) \
     X(attn_fwd) X(attn_bwd) X(attn_decode) X(glu_fwd) X(glu_bwd) X(embed_fwd) X(embed_bwd) X(loss) X(adamw) X(sumsq) \
-        X(add) X(axpy) X(fill) X(dropout) X(gather) X(scatter_add) X(colsum) X(nonfinite) X(dequant)
+        X(add) X(axpy) X(fill) X(softcap_fwd) X(softcap_bwd) X(dropout) X(gather) X(scatter_add) X(colsum) X(nonfinite) X(dequant)
 /* clang-format on */
 
 typedef struct dc_ops {

@@ -24,6 +24,15 @@ void dc_norm_overlay_avx2(dc_ops *ops);
 void dc_rope_overlay_avx2(dc_ops *ops);
 void dc_rows_overlay_avx2(dc_ops *ops);
 
+/* The step of one item. */
+static inline dc_adamw dc_adamw_of(const dc_adamw *a, const dc_adamw_item *item)
+{
+    dc_adamw one = *a;
+    one.lr *= item->lr_scale;
+    if (!item->decay) one.weight_decay = 0;
+    return one;
+}
+
 /* Element i of a weight that is F32, F16 or BF16. */
 static inline float dc_weight_at(dc_cview w, int64_t i)
 {

@@ -51,10 +51,39 @@ static void fill_block(void *context, int64_t i)
     for (int64_t k = s.low; k < s.high; k++) v->y[k] = v->alpha;
 }
 
-void dc_fill_ref(dc_dev *dev, float *y, float value, int64_t n)
+void dc_fill_ref(dc_dev *dev, dc_view y, float value, int64_t n)
 {
     (void)dev;
-    run((vec){y, NULL, NULL, value, n}, fill_block);
+    run((vec){y.data, NULL, NULL, value, n}, fill_block);
+}
+
+static void softcap_fwd_block(void *context, int64_t i)
+{
+    const vec *v = context;
+    const dc_span s = dc_block(i, v->n, BLOCK);
+    for (int64_t k = s.low; k < s.high; k++) v->y[k] = v->alpha * tanhf(v->y[k] / v->alpha);
+}
+
+void dc_softcap_fwd_ref(dc_dev *dev, float *x, int64_t n, float cap)
+{
+    (void)dev;
+    run((vec){x, NULL, NULL, cap, n}, softcap_fwd_block);
+}
+
+static void softcap_bwd_block(void *context, int64_t i)
+{
+    const vec *v = context;
+    const dc_span s = dc_block(i, v->n, BLOCK);
+    for (int64_t k = s.low; k < s.high; k++) {
+        const float t = v->a[k] / v->alpha;
+        v->y[k] *= 1 - t * t;
+    }
+}
+
+void dc_softcap_bwd_ref(dc_dev *dev, float *dx, const float *y, int64_t n, float cap)
+{
+    (void)dev;
+    run((vec){dx, y, NULL, cap, n}, softcap_bwd_block);
 }
 
 typedef struct sums {
@@ -76,15 +105,20 @@ static void sumsq_block(void *context, int64_t i)
     s->part[i] = (lane[0] + lane[1]) + (lane[2] + lane[3]);
 }
 
-void dc_sumsq_ref(dc_dev *dev, double *out, const float *x, int64_t n)
+static double sumsq(const float *x, int64_t n)
 {
-    (void)dev;
     sums s = {.x = x, .n = n, .block = dc_sum_block(n)};
     const int64_t blocks = dc_blocks(n, s.block);
     dc_pool_for(blocks, sumsq_block, &s);
     double sum = 0;
     for (int64_t i = 0; i < blocks; i++) sum += s.part[i];
-    *out = sum;
+    return sum;
+}
+
+void dc_sumsq_ref(dc_dev *dev, double *out, const dc_floats *items, size_t n_items)
+{
+    (void)dev;
+    for (size_t i = 0; i < n_items; i++) out[i] = sumsq(items[i].data, items[i].n);
 }
 
 static void nonfinite_block(void *context, int64_t i)

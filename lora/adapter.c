@@ -97,12 +97,12 @@ static int allocate(dc_lora *l, int train, dc_error *err)
     int rc = dc_dev_alloc(l->m->dev, &memory, bytes, "adapter", err);
     if (rc != DC_OK) return rc;
     l->data = memory;
-    l->m->dev->op.fill(l->m->dev, l->data, 0, l->numbers);
+    l->m->dev->op.fill(l->m->dev, dc_floats_view(l->data), 0, l->numbers);
     if (train) {
         rc = dc_dev_alloc(l->m->dev, &memory, bytes, "gradients of the adapter", err);
         if (rc != DC_OK) return rc;
         l->grad = memory;
-        l->m->dev->op.fill(l->m->dev, l->grad, 0, l->numbers);
+        l->m->dev->op.fill(l->m->dev, dc_floats_view(l->grad), 0, l->numbers);
     }
     l->tensors = dc_calloc(2 * l->n_linears, sizeof *l->tensors);
     l->deltas = dc_calloc(l->n_linears, sizeof *l->deltas);

@@ -1,41 +1,12 @@
 /* model/head.c -- logits of a chunk of rows, and back. */
 #include "model/head.h"
 
-#include <math.h>
-
-#include "core/pool.h"
-
-/* Caps are applied by the host to logits where they lie: a device with memory of its own would need an op for it. */
-typedef struct cap_job {
-    float *x;       /* logits, or their gradient */
-    const float *y; /* capped logits; NULL: apply the cap */
-    int64_t V;
-    float cap;
-} cap_job;
-
-/* y = cap * tanh(z / cap);  dz = dy * (1 - (y / cap)^2). */
-static void cap_row(void *context, int64_t row)
-{
-    const cap_job *j = context;
-    float *x = j->x + row * j->V;
-    const float inverse = 1 / j->cap;
-    if (!j->y) {
-        for (int64_t i = 0; i < j->V; i++) x[i] = j->cap * tanhf(x[i] * inverse);
-        return;
-    }
-    const float *y = j->y + row * j->V;
-    for (int64_t i = 0; i < j->V; i++) {
-        const float t = y[i] * inverse;
-        x[i] *= 1 - t * t;
-    }
-}
-
-void dc_head_fwd(dc_model *m, float *logits, const float *hidden, int64_t n, const dc_run *run)
+void dc_head_fwd(dc_model *m, float *logits, dc_cview hidden, int64_t n, const dc_run *run)
 {
     (void)run;
     const dc_config *c = &m->config;
     const dc_gemm g = {.c = {logits, DC_F32},
-                       .a = {hidden, DC_F32},
+                       .a = hidden,
                        .b = m->head.w->data,
                        .M = n,
                        .N = c->V,
@@ -46,23 +17,19 @@ void dc_head_fwd(dc_model *m, float *logits, const float *hidden, int64_t n, con
                        .trans_b = 1,
                        .alpha = c->logit_scale};
     m->dev->op.gemm(m->dev, &g);
-    if (c->final_softcap > 0) {
-        cap_job job = {logits, NULL, c->V, c->final_softcap};
-        dc_pool_for(n, cap_row, &job);
-    }
+    if (c->final_softcap > 0) m->dev->op.softcap_fwd(m->dev, logits, n * c->V, c->final_softcap);
 }
 
-void dc_head_bwd(dc_model *m, float *dhidden, float *dlogits, const float *logits, const float *hidden, int64_t n,
+void dc_head_bwd(dc_model *m, dc_view dhidden, float *dlogits, const float *logits, dc_cview hidden, int64_t n,
                  const dc_run *run)
 {
     (void)run;
     const dc_config *c = &m->config;
     if (c->final_softcap > 0) {
         DC_ASSERT(logits);
-        cap_job job = {dlogits, logits, c->V, c->final_softcap};
-        dc_pool_for(n, cap_row, &job);
+        m->dev->op.softcap_bwd(m->dev, dlogits, logits, n * c->V, c->final_softcap);
     }
-    const dc_gemm back = {.c = {dhidden, DC_F32},
+    const dc_gemm back = {.c = dhidden,
                           .a = {dlogits, DC_F32},
                           .b = m->head.w->data,
                           .M = n,
@@ -76,7 +43,7 @@ void dc_head_bwd(dc_model *m, float *dhidden, float *dlogits, const float *logit
     if (!m->head.w->grad) return;
     const dc_gemm weight = {.c = {m->head.w->grad, DC_F32},
                             .a = {dlogits, DC_F32},
-                            .b = {hidden, DC_F32},
+                            .b = hidden,
                             .M = c->V,
                             .N = c->C,
                             .K = n,

@@ -12,10 +12,10 @@ extern "C" {
 #endif
 
 /* logits [n, V] of hidden [n, C], scale and softcap of the family applied. */
-void dc_head_fwd(dc_model *m, float *logits, const float *hidden, int64_t n, const dc_run *run);
+void dc_head_fwd(dc_model *m, float *logits, dc_cview hidden, int64_t n, const dc_run *run);
 /* From d(loss)/d(logits) [n, V] (destroyed): dhidden [n, C] is set; the head's gradient, if trained, accumulated. `logits` are the forward's, and may be
  * NULL when the family has no softcap. */
-void dc_head_bwd(dc_model *m, float *dhidden, float *dlogits, const float *logits, const float *hidden, int64_t n,
+void dc_head_bwd(dc_model *m, dc_view dhidden, float *dlogits, const float *logits, dc_cview hidden, int64_t n,
                  const dc_run *run);
 /* Rows a chunk of about `bytes` bytes of logits holds, at least 1. Chosen from the shape alone. */
 int64_t dc_head_chunk(const dc_model *m, int64_t bytes);

@@ -16,8 +16,9 @@ typedef struct sequence {
 struct dc_kv {
     dc_model *m;
     int64_t page, n_pages, max_seqs;
-    int64_t width; /* K * D: floats of a token in one layer's keys or values */
-    char *memory;  /* [L, 2, n_pages, page, K, D] */
+    int64_t width;       /* K * D: elements of a token in one layer's keys or values */
+    int64_t token_bytes; /* of these */
+    char *memory;        /* [L, 2, n_pages, page, K, D] */
     size_t bytes;
     sequence *seqs;      /* [max_seqs] */
     int32_t *page_table; /* [max_seqs, n_pages]: the sequences' pages */
@@ -40,8 +41,7 @@ static int64_t pages_for(const dc_kv *kv, int64_t length) { return (length + kv-
 /* Key (part 0) or value (part 1) page of a layer. */
 static char *page_at(const dc_kv *kv, int64_t layer, int part, int32_t page)
 {
-    const int64_t floats = kv->page * kv->width;
-    return kv->memory + ((layer * 2 + part) * kv->n_pages + page) * floats * (int64_t)sizeof(float);
+    return kv->memory + ((layer * 2 + part) * kv->n_pages + page) * kv->page * kv->token_bytes;
 }
 
 /* ---- life ---- */
@@ -81,10 +81,11 @@ int dc_kv_new(dc_kv **out, dc_model *m, const dc_kv_options *options, dc_error *
     kv->page = options->page ? options->page : 32;
     kv->max_seqs = options->max_seqs;
     kv->width = m->config.K * m->config.D;
+    kv->token_bytes = kv->width * (int64_t)dc_element_bytes(m->dev->activation);
     /* Each sequence may leave a page partly empty. */
     kv->n_pages = pages_for(kv, options->max_tokens) + kv->max_seqs;
-    if (dc_mul_size(&bytes, kv->n_pages, kv->page) || bytes > INT32_MAX || dc_mul_size(&bytes, bytes, kv->width) ||
-        dc_mul_size(&bytes, bytes, 2 * m->config.L * (int64_t)sizeof(float)))
+    if (dc_mul_size(&bytes, kv->n_pages, kv->page) || bytes > INT32_MAX ||
+        dc_mul_size(&bytes, bytes, kv->token_bytes) || dc_mul_size(&bytes, bytes, 2 * m->config.L))
         DC_TRY(
             dc_fail(err, DC_ENOMEM, "a KV cache of %lld tokens cannot be addressed", (long long)options->max_tokens));
     kv->bytes = (size_t)bytes;
@@ -217,7 +218,7 @@ static void own_tail(dc_kv *kv, sequence *s)
     const int32_t old = shared_tail(kv, s);
     if (old < 0) return;
     const int32_t page = take_page(kv);
-    const size_t bytes = (size_t)(s->length % kv->page * kv->width) * sizeof(float);
+    const size_t bytes = (size_t)(s->length % kv->page * kv->token_bytes);
     for (int64_t layer = 0; layer < kv->m->config.L; layer++)
         for (int part = 0; part < 2; part++)
             dc_dev_copy(kv->m->dev, page_at(kv, layer, part, page), page_at(kv, layer, part, old), bytes);
@@ -259,11 +260,11 @@ static int reserve(dc_kv *kv, const int32_t *seqs, const int32_t *cu_new, int64_
 static void write_rows(dc_kv *kv, int64_t layer, int part, int64_t b, const char *x)
 {
     const sequence *s = &kv->seqs[kv->pass[b]];
-    const int64_t token = kv->width * (int64_t)sizeof(float);
     for (int64_t row = kv->cu_new[b], at = s->length; row < kv->cu_new[b + 1];) {
         const int64_t room = kv->page - at % kv->page, left = kv->cu_new[b + 1] - row, n = left < room ? left : room;
         char *page = page_at(kv, layer, part, s->pages[at / kv->page]);
-        dc_dev_copy(kv->m->dev, page + at % kv->page * token, x + row * token, (size_t)(n * token));
+        dc_dev_copy(kv->m->dev, page + at % kv->page * kv->token_bytes, x + row * kv->token_bytes,
+                    (size_t)(n * kv->token_bytes));
         row += n, at += n;
     }
 }
@@ -296,7 +297,6 @@ void dc_kv_attend(dc_kv *kv, int64_t layer, dc_view o, dc_cview q, dc_cview k, d
                           .kv_len = kv->kv_len,
                           .k_pages = kv->k_pages,
                           .v_pages = kv->v_pages,
-                          .type = DC_F32,
                           .scale = c->attn_scale,
                           .softcap = c->attn_softcap,
                           .window = c->window};

@@ -3,12 +3,6 @@
 
 #include <stddef.h>
 
-static dc_view f32(float *x)
-{
-    const dc_view v = {x, DC_F32};
-    return v;
-}
-
 static dc_cview read_f32(const float *x)
 {
     const dc_cview v = {x, DC_F32};
@@ -71,7 +65,7 @@ static void product_nn(dc_dev *dev, dc_view y, dc_cview x, dc_cview w, int64_t M
 /* dw += alpha * dy^T x, dy [T, M], x [T, N]. */
 static void product_tn(dc_dev *dev, float *dw, dc_cview dy, dc_cview x, int64_t M, int64_t N, int64_t T, float alpha)
 {
-    const dc_gemm g = {.c = f32(dw),
+    const dc_gemm g = {.c = dc_floats_view(dw),
                        .a = dy,
                        .b = x,
                        .M = M,
@@ -86,7 +80,7 @@ static void product_tn(dc_dev *dev, float *dw, dc_cview dy, dc_cview x, int64_t 
     dev->op.gemm(dev, &g);
 }
 
-void dc_linear_fwd(dc_dev *dev, const dc_linear *l, dc_view y, float *u, float *scratch, dc_cview x, int64_t T,
+void dc_linear_fwd(dc_dev *dev, const dc_linear *l, dc_view y, dc_view u, dc_view scratch, dc_cview x, int64_t T,
                    int accumulate, const dc_run *run)
 {
     product_nt(dev, y, x, l->w->data, bias_of(l), T, l->out, l->in, 1, accumulate);
@@ -94,39 +88,39 @@ void dc_linear_fwd(dc_dev *dev, const dc_linear *l, dc_view y, float *u, float *
     if (!d) return;
     if (drops(d, run)) {
         const dc_dropout m = mask(d, run);
-        dev->op.dropout(dev, f32(scratch), x, T * l->in, &m, 0);
-        x = read_f32(scratch);
+        dev->op.dropout(dev, scratch, x, T * l->in, &m, 0);
+        x = dc_view_read(scratch);
     }
-    product_nt(dev, f32(u), x, read_f32(d->A), NULL, T, d->R, l->in, 1, 0);
-    product_nt(dev, y, read_f32(u), read_f32(d->B), NULL, T, l->out, d->R, d->scale, 1);
+    product_nt(dev, u, x, read_f32(d->A), NULL, T, d->R, l->in, 1, 0);
+    product_nt(dev, y, dc_view_read(u), read_f32(d->B), NULL, T, l->out, d->R, d->scale, 1);
 }
 
 /* The delta's part: gradients of A and B, and what it adds to dx. */
-static void delta_bwd(dc_dev *dev, const dc_linear *l, const dc_delta *d, dc_view dx, float *du, float *scratch,
-                      dc_cview dy, dc_cview x, const float *u, int64_t T, const dc_run *run)
+static void delta_bwd(dc_dev *dev, const dc_linear *l, const dc_delta *d, dc_view dx, dc_view du, dc_view scratch,
+                      dc_cview dy, dc_cview x, dc_cview u, int64_t T, const dc_run *run)
 {
     const dc_dropout m = mask(d, run);
-    if (d->dB) product_tn(dev, d->dB, dy, read_f32(u), l->out, d->R, T, d->scale);
+    if (d->dB) product_tn(dev, d->dB, dy, u, l->out, d->R, T, d->scale);
     if (!d->dA && !dx.data) return;
-    product_nn(dev, f32(du), dy, read_f32(d->B), T, d->R, l->out, d->scale, 0);
+    product_nn(dev, du, dy, read_f32(d->B), T, d->R, l->out, d->scale, 0);
     if (d->dA) {
         if (drops(d, run)) {
-            dev->op.dropout(dev, f32(scratch), x, T * l->in, &m, 0);
-            x = read_f32(scratch);
+            dev->op.dropout(dev, scratch, x, T * l->in, &m, 0);
+            x = dc_view_read(scratch);
         }
-        product_tn(dev, d->dA, read_f32(du), x, d->R, l->in, T, 1);
+        product_tn(dev, d->dA, dc_view_read(du), x, d->R, l->in, T, 1);
     }
     if (!dx.data) return;
     if (drops(d, run)) {
-        product_nn(dev, f32(scratch), read_f32(du), read_f32(d->A), T, l->in, d->R, 1, 0);
-        dev->op.dropout(dev, dx, read_f32(scratch), T * l->in, &m, 1);
+        product_nn(dev, scratch, dc_view_read(du), read_f32(d->A), T, l->in, d->R, 1, 0);
+        dev->op.dropout(dev, dx, dc_view_read(scratch), T * l->in, &m, 1);
     } else {
-        product_nn(dev, dx, read_f32(du), read_f32(d->A), T, l->in, d->R, 1, 1);
+        product_nn(dev, dx, dc_view_read(du), read_f32(d->A), T, l->in, d->R, 1, 1);
     }
 }
 
-void dc_linear_bwd(dc_dev *dev, const dc_linear *l, dc_view dx, float *du, float *scratch, dc_cview dy, dc_cview x,
-                   const float *u, int64_t T, int accumulate, const dc_run *run)
+void dc_linear_bwd(dc_dev *dev, const dc_linear *l, dc_view dx, dc_view du, dc_view scratch, dc_cview dy, dc_cview x,
+                   dc_cview u, int64_t T, int accumulate, const dc_run *run)
 {
     if (dx.data) product_nn(dev, dx, dy, l->w->data, T, l->in, l->out, 1, accumulate);
     if (l->bias && l->bias->grad) dev->op.colsum(dev, l->bias->grad, dy, T, l->out);

@@ -14,13 +14,13 @@
 extern "C" {
 #endif
 
-/* u: [T, R] of the active delta, written by the forward and read by the backward; scratch: [T, in] when the delta drops, else
- * NULL. accumulate adds to y (a residual). */
-void dc_linear_fwd(dc_dev *dev, const dc_linear *l, dc_view y /* [T, out] */, float *u, float *scratch,
+/* All activations are of the device's type. u: [T, R] of the active delta, written by the forward and read by the backward; scratch:
+ * [T, in] when the delta drops, else NULL data. accumulate adds to y (a residual). */
+void dc_linear_fwd(dc_dev *dev, const dc_linear *l, dc_view y /* [T, out] */, dc_view u, dc_view scratch,
                    dc_cview x /* [T, in] */, int64_t T, int accumulate, const dc_run *run);
 /* dx: set, or added to with `accumulate`; NULL data: not wanted. du: [T, R] scratch. */
-void dc_linear_bwd(dc_dev *dev, const dc_linear *l, dc_view dx, float *du, float *scratch, dc_cview dy, dc_cview x,
-                   const float *u, int64_t T, int accumulate, const dc_run *run);
+void dc_linear_bwd(dc_dev *dev, const dc_linear *l, dc_view dx, dc_view du, dc_view scratch, dc_cview dy, dc_cview x,
+                   dc_cview u, int64_t T, int accumulate, const dc_run *run);
 /* Is there anything to do in the backward besides dx? */
 int dc_linear_trains(const dc_linear *l, int adapter);
 

@@ -171,7 +171,7 @@ int dc_weight_own(dc_model *m, dc_weight *w, int gradient, dc_error *err)
     rc = dc_model_alloc(m, &memory, n * sizeof(float), "gradients", err);
     if (rc) return rc;
     w->grad = memory;
-    m->dev->op.fill(m->dev, w->grad, 0, (int64_t)n);
+    m->dev->op.fill(m->dev, dc_floats_view(w->grad), 0, (int64_t)n);
     return DC_OK;
 }
 

@@ -2,7 +2,6 @@
 #include "model/plan_private.h"
 
 #include <string.h>
-#include <unistd.h>
 
 #include "core/arena.h"
 
@@ -42,15 +41,15 @@ done:
     return rc;
 }
 
-/* Linux promises memory that it does not have; a job that is too large is to fail here, not hours later. */
+/* An allocation may be promised that is not there; a job that is too large is to fail here, not hours later. */
 static int check_memory(const dc_plan *p, dc_error *err)
 {
-    const double have = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    const double have = (double)dc_dev_memory_bytes(p->dev);
     const double want = (double)p->arena_bytes + (double)dc_dev_scratch_bytes(p->dev);
     if (have <= 0 || want <= have) return DC_OK;
     char a[32], b[32];
     return dc_fail(err, DC_ENOMEM,
-                   "a pass over %lld tokens takes %s, this machine has %s: lower max_length or the batch size%s",
+                   "a pass over %lld tokens takes %s, this device has %s: lower max_length or the batch size%s",
                    (long long)p->o.max_tokens, dc_human_bytes(a, sizeof a, want), dc_human_bytes(b, sizeof b, have),
                    p->o.backward && !p->o.checkpoint ? ", or set train.gradient_checkpointing" : "");
 }
@@ -97,7 +96,7 @@ size_t dc_plan_bytes(const dc_plan *p) { return p->arena_bytes; }
 
 static dc_view view(const dc_plan *p, int buffer)
 {
-    const dc_view v = {buffer >= 0 ? p->arena + p->buffers[buffer].offset : NULL, DC_F32};
+    const dc_view v = {buffer >= 0 ? p->arena + p->buffers[buffer].offset : NULL, p->dev->activation};
     return v;
 }
 

@@ -11,6 +11,7 @@ int dc_plan_add_buffer(dc_plan *p, const char *name, int layer, dc_buffer_kind k
     DC_ASSERT(p->n_buffers < p->buffer_room);
     dc_buffer *b = &p->buffers[p->n_buffers];
     *b = (dc_buffer){.name = name, .layer = layer, .kind = kind, .rows = rows, .width = width, .first = -1, .last = -1};
+    b->type = kind == DC_BUFFER_TABLE ? DC_I32 : p->dev->activation;
     return p->n_buffers++;
 }
 
@@ -40,12 +41,19 @@ static int value(dc_plan *p, const char *name, int layer, dc_symbol rows, int64_
     return b;
 }
 
+static int statistic(dc_plan *p, const char *name, int layer, dc_symbol rows, int64_t width, int keep)
+{
+    const int b = value(p, name, layer, rows, width, keep);
+    p->buffers[b].type = DC_F32;
+    return b;
+}
+
 /* Normalizes x in `heads` parts of a row. What comes out of the two norms of a layer is cheap to make again and not kept. */
 static int norm(dc_plan *p, int layer, const char *name, int x, const dc_weight *w, int64_t heads, int keep)
 {
     const dc_buffer in = p->buffers[x];
     const int y = value(p, name, layer, in.rows, in.width, keep);
-    const int rstd = p->o.backward ? value(p, "rstd", layer, in.rows, heads, kept(p, layer)) : -1;
+    const int rstd = p->o.backward ? statistic(p, "rstd", layer, in.rows, heads, kept(p, layer)) : -1;
     dc_step *s = dc_plan_add_step(p, DC_STEP_NORM, layer);
     s->out[0] = y, s->out[1] = rstd, s->in[0] = x;
     s->weight = w, s->heads = heads;
@@ -104,7 +112,7 @@ static int attention(dc_plan *p, int layer, int x)
     rope(p, layer, q, c->H);
     rope(p, layer, k, c->K);
     int o = value(p, "o", layer, DC_SYMBOL_T, c->H * c->D, keep);
-    const int lse = p->o.backward ? value(p, "lse", layer, DC_SYMBOL_T, c->H, keep) : -1;
+    const int lse = p->o.backward ? statistic(p, "lse", layer, DC_SYMBOL_T, c->H, keep) : -1;
     dc_step *s = dc_plan_add_step(p, DC_STEP_ATTN, layer);
     s->out[0] = o, s->out[1] = lse, s->in[0] = q, s->in[1] = k, s->in[2] = v;
     if (layer == c->L - 1) {
@@ -153,6 +161,7 @@ int dc_plan_build(dc_plan *p, dc_error *err)
     p->ids = dc_plan_add_buffer(p, "ids", -1, DC_BUFFER_TABLE, DC_SYMBOL_T, 1);
     p->pos = dc_plan_add_buffer(p, "pos", -1, DC_BUFFER_TABLE, DC_SYMBOL_T, 1);
     p->rows = dc_plan_add_buffer(p, "rows", -1, DC_BUFFER_TABLE, DC_SYMBOL_M, 1);
+    p->cu = dc_plan_add_buffer(p, "cu_seqlens", -1, DC_BUFFER_TABLE, DC_SYMBOL_B1, 1);
     p->hidden_grad = -1;
 
     int x = value(p, "x", -1, DC_SYMBOL_T, p->m->config.C, 1);

@@ -32,13 +32,22 @@ static void find_lives(dc_plan *p)
     if (!p->o.backward) touch(&p->buffers[p->hidden], p->n_steps - 1);
 }
 
+static int64_t bound(const dc_plan *p, dc_symbol rows)
+{
+    switch (rows) {
+    case DC_SYMBOL_M: return p->o.max_rows;
+    case DC_SYMBOL_B1: return p->o.max_docs + 1;
+    default: return p->o.max_tokens;
+    }
+}
+
 static int find_sizes(dc_plan *p, dc_error *err)
 {
     for (int i = 0; i < p->n_buffers; i++) {
         dc_buffer *b = &p->buffers[i];
-        const int64_t rows = b->rows == DC_SYMBOL_T ? p->o.max_tokens : p->o.max_rows;
+        const int64_t rows = bound(p, b->rows), size = dc_dtype_get(b->type)->bytes;
         int64_t bytes;
-        if (dc_mul_size(&bytes, rows, b->width) || dc_mul_size(&bytes, bytes, 4) ||
+        if (dc_mul_size(&bytes, rows, b->width) || dc_mul_size(&bytes, bytes, size) ||
             dc_add_size(&bytes, bytes, ALIGN - 1))
             return dc_fail(err, DC_ENOMEM,
                            "a pass over %lld tokens cannot be addressed: lower max_length or the batch size",

@@ -43,6 +43,14 @@ static void mark_wanted(dc_plan *p)
 
 static int need(mirror *m, int value);
 
+static int again(dc_plan *p, const dc_buffer *b)
+{
+    const dc_buffer_kind kind = b->kind == DC_BUFFER_VALUE ? DC_BUFFER_AGAIN : b->kind;
+    const int made = dc_plan_add_buffer(p, b->name, b->layer, kind, b->rows, b->width);
+    p->buffers[made].type = b->type;
+    return made;
+}
+
 /* Repeats a forward step. Its outputs go to new buffers; one that was kept is written again with the same bits. */
 static void repeat(mirror *m, int number)
 {
@@ -54,9 +62,7 @@ static void repeat(mirror *m, int number)
         if (s.out[i] < 0) continue;
         const int old = s.out[i];
         const dc_buffer b = p->buffers[old];
-        if (b.kind == DC_BUFFER_SCRATCH || m->now[old] < 0)
-            m->now[old] = dc_plan_add_buffer(p, b.name, b.layer, b.kind == DC_BUFFER_VALUE ? DC_BUFFER_AGAIN : b.kind,
-                                             b.rows, b.width);
+        if (b.kind == DC_BUFFER_SCRATCH || m->now[old] < 0) m->now[old] = again(p, &b);
         s.out[i] = m->now[old];
         for (int k = 0; k < DC_STEP_IN; k++)
             if (p->steps[number].in[k] == old) s.in[k] = m->now[old];

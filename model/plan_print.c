@@ -89,7 +89,7 @@ static int not_finite(dc_plan *p, const dc_step *s, dc_str *what)
         /* u is written only when a delta is active. */
         if (!rows || (s->op == DC_STEP_LINEAR && i > 0 && p->run.adapter < 0)) continue;
         int64_t index = -1;
-        const dc_cview x = {p->arena + b->offset, DC_F32};
+        const dc_cview x = {p->arena + b->offset, b->type};
         p->dev->op.nonfinite(p->dev, &index, x, rows * b->width);
         dc_dev_sync(p->dev, NULL);
         if (index < 0) continue;

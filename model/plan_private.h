@@ -52,7 +52,7 @@ typedef struct dc_step {
     const dc_weight *weight; /* NORM, EMBED */
 } dc_step;
 
-typedef enum dc_symbol { DC_SYMBOL_T, DC_SYMBOL_M } dc_symbol;
+typedef enum dc_symbol { DC_SYMBOL_T, DC_SYMBOL_M, DC_SYMBOL_B1 /* B + 1 */ } dc_symbol;
 
 typedef enum dc_buffer_kind {
     DC_BUFFER_VALUE, /* of the forward */
@@ -62,11 +62,12 @@ typedef enum dc_buffer_kind {
     DC_BUFFER_TABLE    /* int32 of the batch: lives throughout */
 } dc_buffer_kind;
 
-/* [T or M, width] of 4-byte elements. */
+/* [T or M, width] of activations, or of statistics (F32) and tables (I32). */
 typedef struct dc_buffer {
     const char *name; /* "gate"; the layer stands beside it */
     int layer;
     dc_buffer_kind kind;
+    dc_dtype type;
     dc_symbol rows;
     int64_t width;
     int keep;             /* a value that the backward finds as the forward left it */
@@ -90,7 +91,7 @@ struct dc_plan {
     dc_step *steps;
     int n_buffers, buffer_room, n_steps, step_room;
     int objective;                  /* number of the OBJECTIVE step: forward before, backward behind it */
-    int ids, pos, rows;             /* tables */
+    int ids, pos, rows, cu;         /* tables */
     int hidden, hidden_grad;        /* -1: none */
     size_t arena_bytes, live_bytes; /* of the arena; of the most that lives at once */
     char *arena;                    /* NULL in a forecast */
@@ -107,6 +108,7 @@ struct dc_plan {
 
 /* plan_build.c: the forward steps and the OBJECTIVE. The arrays have room for all that plan_mirror.c may append. */
 int dc_plan_build(dc_plan *p, dc_error *err);
+/* Tables are I32, everything else is of the device's activations; who wants statistics sets the type. */
 int dc_plan_add_buffer(dc_plan *p, const char *name, int layer, dc_buffer_kind kind, dc_symbol rows, int64_t width);
 dc_step *dc_plan_add_step(dc_plan *p, dc_step_op op, int layer); /* all operands -1 */
 /* The active delta of a plan's linear, or NULL. */

@@ -10,15 +10,11 @@ static void *at(const dc_plan *p, int buffer) { return buffer >= 0 ? p->arena + 
 
 static dc_view view(const dc_plan *p, int buffer)
 {
-    const dc_view v = {at(p, buffer), DC_F32};
+    const dc_view v = {at(p, buffer), buffer >= 0 ? p->buffers[buffer].type : p->dev->activation};
     return v;
 }
 
-static dc_cview cview(const dc_plan *p, int buffer)
-{
-    const dc_cview v = {at(p, buffer), DC_F32};
-    return v;
-}
+static dc_cview cview(const dc_plan *p, int buffer) { return dc_view_read(view(p, buffer)); }
 
 static int64_t rows_of(const dc_plan *p, int buffer) { return p->buffers[buffer].rows == DC_SYMBOL_T ? p->T : p->M; }
 
@@ -57,15 +53,16 @@ static void linear_fwd(dc_plan *p, const dc_step *s)
     const int residual = s->in[1];
     const int64_t rows = rows_of(p, s->out[0]);
     if (residual >= 0 && residual != s->out[0])
-        dc_dev_copy(p->dev, at(p, s->out[0]), at(p, residual), (size_t)(rows * s->linear->out) * sizeof(float));
-    dc_linear_fwd(p->dev, s->linear, view(p, s->out[0]), at(p, s->out[1]), at(p, s->out[2]), cview(p, s->in[0]), rows,
-                  residual >= 0, &p->run);
+        dc_dev_copy(p->dev, at(p, s->out[0]), at(p, residual),
+                    (size_t)(rows * s->linear->out) * dc_element_bytes(p->buffers[residual].type));
+    dc_linear_fwd(p->dev, s->linear, view(p, s->out[0]), view(p, s->out[1]), view(p, s->out[2]), cview(p, s->in[0]),
+                  rows, residual >= 0, &p->run);
 }
 
 static void linear_bwd(dc_plan *p, const dc_step *s)
 {
-    dc_linear_bwd(p->dev, s->linear, view(p, s->out[0]), at(p, s->out[1]), at(p, s->out[2]), cview(p, s->in[0]),
-                  cview(p, s->in[1]), at(p, s->in[2]), rows_of(p, s->in[0]), s->accumulate, &p->run);
+    dc_linear_bwd(p->dev, s->linear, view(p, s->out[0]), view(p, s->out[1]), view(p, s->out[2]), cview(p, s->in[0]),
+                  cview(p, s->in[1]), cview(p, s->in[2]), rows_of(p, s->in[0]), s->accumulate, &p->run);
 }
 
 static void rope(dc_plan *p, const dc_step *s, int sign)
@@ -78,7 +75,8 @@ static void rope(dc_plan *p, const dc_step *s, int sign)
 static dc_attn attention(const dc_plan *p)
 {
     const dc_config *c = &p->m->config;
-    const dc_attn a = {p->cu_seqlens, p->T, p->B, c->H, c->K, c->D, c->attn_scale, c->attn_softcap, c->window};
+    const dc_attn a = {p->cu_seqlens, at(p, p->cu),    p->T,     p->B, c->H, c->K, c->D,
+                       c->attn_scale, c->attn_softcap, c->window};
     return a;
 }
 
@@ -125,7 +123,7 @@ static void gather_fwd(dc_plan *p, const dc_step *s)
 static void gather_bwd(dc_plan *p, const dc_step *s)
 {
     const int64_t width = p->buffers[s->out[0]].width;
-    p->dev->op.fill(p->dev, at(p, s->out[0]), 0, p->T * width);
+    p->dev->op.fill(p->dev, view(p, s->out[0]), 0, p->T * width);
     if (p->M) p->dev->op.scatter_add(p->dev, view(p, s->out[0]), cview(p, s->in[0]), at(p, s->in[1]), p->M, width);
 }
 
@@ -238,6 +236,7 @@ int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err)
     memcpy(p->cu_seqlens, b->cu_seqlens, (size_t)(b->B + 1) * sizeof *p->cu_seqlens);
     dc_dev_upload(p->dev, at(p, p->ids), b->ids, (size_t)b->T * sizeof *b->ids);
     dc_dev_upload(p->dev, at(p, p->pos), b->pos, (size_t)b->T * sizeof *b->pos);
+    dc_dev_upload(p->dev, at(p, p->cu), p->cu_seqlens, (size_t)(b->B + 1) * sizeof *p->cu_seqlens);
     if (b->M) dc_dev_upload(p->dev, at(p, p->rows), b->rows, (size_t)b->M * sizeof *b->rows);
     run_steps(p, 0, p->objective);
     p->ran = 1;

@@ -198,7 +198,7 @@ static int round_of(generator *g, dc_error *err)
     const int64_t B = build(g, &T, &prefill);
     rc = dc_forward_kv(g->plan, g->kv, g->seqs, g->ids, g->cu, B, &g->s->run, err);
     if (rc != DC_OK) return rc;
-    dc_head_fwd(g->s->m, g->s->logits, dc_plan_hidden(g->plan).data, B, &g->s->run);
+    dc_head_fwd(g->s->m, g->s->logits, dc_view_read(dc_plan_hidden(g->plan)), B, &g->s->run);
     dc_dev_download(g->s->m->dev, g->s->host, g->s->logits, (size_t)(B * V) * sizeof(float));
     rc = dc_dev_sync(g->s->m->dev, err);
     if (rc != DC_OK) return rc;

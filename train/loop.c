@@ -23,6 +23,7 @@ typedef struct loop {
     int64_t saved_step;  /* of the last checkpoint, -1: none */
     int64_t tokens_here; /* by this process */
     double began;
+    dc_adamw_item *items; /* the parameters, each with its part of the moments */
 } loop;
 
 /* The micro-batches of one optimizer step. A step never crosses the end of an epoch: HF's Trainer closes it there as well. */
@@ -120,14 +121,8 @@ static void update(loop *l, double norm, double rate)
     const double clip = l->o.max_grad_norm > 0 ? l->o.max_grad_norm / (norm + 1e-6) : 1;
     a.grad_scale = clip < 1 ? clip : 1;
     a.step = l->s.step + 1;
-    int64_t at = 0;
-    for (size_t i = 0; i < p->n; i++) {
-        const dc_param *item = &p->items[i];
-        a.lr = rate * (double)item->lr_scale;
-        a.weight_decay = item->decay ? l->o.adamw.weight_decay : 0;
-        p->dev->op.adamw(p->dev, item->data, l->s.m + at, l->s.v + at, item->grad, item->n, &a);
-        at += item->n;
-    }
+    a.lr = rate;
+    p->dev->op.adamw(p->dev, l->items, p->n, &a);
 }
 
 static void show(loop *l, const dc_losses *sums, double denominator)
@@ -226,6 +221,20 @@ done:
     return rc;
 }
 
+static int list_items(loop *l, dc_error *err)
+{
+    const dc_params *p = l->t->params;
+    l->items = dc_calloc(p->n ? p->n : 1, sizeof *l->items);
+    if (!l->items) return dc_fail_memory(err, p->n * sizeof *l->items, "the optimizer's list");
+    int64_t at = 0;
+    for (size_t i = 0; i < p->n; i++) {
+        const dc_param *q = &p->items[i];
+        l->items[i] = (dc_adamw_item){q->data, l->s.m + at, l->s.v + at, q->grad, q->n, (double)q->lr_scale, q->decay};
+        at += q->n;
+    }
+    return DC_OK;
+}
+
 static int start(loop *l, dc_error *err)
 {
     int rc = DC_OK, found = 0;
@@ -237,8 +246,9 @@ static int start(loop *l, dc_error *err)
     DC_TRY(dc_dev_alloc(t->params->dev, &memory, bytes, "AdamW's second moments", err));
     l->s.v = memory;
     const int64_t n = dc_params_count(t->params);
-    t->params->dev->op.fill(t->params->dev, l->s.m, 0, n);
-    t->params->dev->op.fill(t->params->dev, l->s.v, 0, n);
+    t->params->dev->op.fill(t->params->dev, dc_floats_view(l->s.m), 0, n);
+    t->params->dev->op.fill(t->params->dev, dc_floats_view(l->s.v), 0, n);
+    DC_TRY(list_items(l, err));
     set_totals(l);
     DC_TRY(dc_mkdirs(t->dir, err));
     if (t->restart) DC_TRY(dc_ckpt_clear(t->dir, err));
@@ -273,6 +283,7 @@ done:
     dc_metrics_close(&l.metrics);
     dc_dev_free(t->params->dev, l.s.m);
     dc_dev_free(t->params->dev, l.s.v);
+    dc_free(l.items);
     return rc;
 }
 

@@ -7,8 +7,11 @@
 
 int dc_params_add(dc_params *p, const dc_param *item, dc_error *err)
 {
-    if (dc_grow(&p->items, p->n, &p->room, sizeof *p->items))
+    if (dc_grow(&p->items, p->n, &p->room, sizeof *p->items) ||
+        dc_grow(&p->grads, p->n, &p->grads_room, sizeof *p->grads) ||
+        dc_grow(&p->sums, p->n, &p->sums_room, sizeof *p->sums))
         return dc_fail_memory(err, sizeof *item, "the list of parameters");
+    p->grads[p->n] = (dc_floats){item->grad, item->n};
     p->items[p->n++] = *item;
     return DC_OK;
 }
@@ -38,21 +41,20 @@ int64_t dc_params_count(const dc_params *p)
 
 void dc_params_zero_grad(const dc_params *p)
 {
-    for (size_t i = 0; i < p->n; i++) p->dev->op.fill(p->dev, p->items[i].grad, 0, p->items[i].n);
+    for (size_t i = 0; i < p->n; i++) p->dev->op.fill(p->dev, dc_floats_view(p->items[i].grad), 0, p->items[i].n);
 }
 
 int dc_params_grad_norm(const dc_params *p, double *norm, dc_error *err)
 {
     double total = 0;
+    p->dev->op.sumsq(p->dev, p->sums, p->grads, p->n);
+    const int rc = dc_dev_sync(p->dev, err);
+    if (rc != DC_OK) return rc;
     for (size_t i = 0; i < p->n; i++) {
-        double sum = 0;
-        p->dev->op.sumsq(p->dev, &sum, p->items[i].grad, p->items[i].n);
-        const int rc = dc_dev_sync(p->dev, err);
-        if (rc != DC_OK) return rc;
-        if (!isfinite(sum))
+        if (!isfinite(p->sums[i]))
             return dc_fail(err, DC_ENUMERIC, "the gradient of %s is not finite (sum of squares %g)", p->items[i].name,
-                           sum);
-        total += sum;
+                           p->sums[i]);
+        total += p->sums[i];
     }
     *norm = sqrt(total);
     return DC_OK;
@@ -61,5 +63,7 @@ int dc_params_grad_norm(const dc_params *p, double *norm, dc_error *err)
 void dc_params_release(dc_params *p)
 {
     dc_free(p->items);
+    dc_free(p->grads);
+    dc_free(p->sums);
     *p = (dc_params){0};
 }

@@ -29,6 +29,10 @@ typedef struct dc_params {
     dc_param *items;
     size_t n, room;
     dc_dev *dev;
+    /* private: what one call of the device sums, and where to */
+    dc_floats *grads;
+    double *sums;
+    size_t grads_room, sums_room;
 } dc_params;
 
 int dc_params_add(dc_params *p, const dc_param *item, dc_error *err);

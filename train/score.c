@@ -95,7 +95,7 @@ static int walk(dc_scorer *s, const int32_t *ids, int64_t T, take_fn *take, void
     int rc = forward(s, ids, T, err);
     for (int64_t first = 0; rc == DC_OK && first < T; first += s->rows) {
         const int64_t n = T - first < s->rows ? T - first : s->rows;
-        dc_head_fwd(s->m, s->logits, (const float *)dc_plan_hidden(s->plan).data + first * C, n, &s->run);
+        dc_head_fwd(s->m, s->logits, dc_view_read(dc_view_at(dc_plan_hidden(s->plan), first * C)), n, &s->run);
         dc_dev_download(s->m->dev, s->host, s->logits, (size_t)(n * V) * sizeof(float));
         rc = dc_dev_sync(s->m->dev, err);
         if (rc == DC_OK) take(context, s->host, first, n);

@@ -107,12 +107,12 @@ int dc_walk_run(dc_walk *w, dc_plan *plan, const dc_packed *batch, const dc_run 
     int rc = DC_OK;
     dc_model *m = w->m;
     const int64_t C = m->config.C, V = m->config.V;
-    const float *hidden = dc_plan_hidden(plan).data;
-    float *dhidden = dc_plan_hidden_grad(plan).data;
-    DC_ASSERT(!o->gradient || dhidden);
+    const dc_view hidden = dc_plan_hidden(plan), dhidden = dc_plan_hidden_grad(plan);
+    DC_ASSERT(!o->gradient || dhidden.data);
     for (int64_t first = 0; first < batch->M; first += w->chunk) {
         const int64_t n = batch->M - first < w->chunk ? batch->M - first : w->chunk;
-        dc_head_fwd(m, w->logits, hidden + first * C, n, run);
+        const dc_cview rows = dc_view_read(dc_view_at(hidden, first * C));
+        dc_head_fwd(m, w->logits, rows, n, run);
         put_rows(w, batch, first, n, o);
         dc_loss loss = {.M = n,
                         .V = V,
@@ -131,7 +131,7 @@ int dc_walk_run(dc_walk *w, dc_plan *plan, const dc_packed *batch, const dc_run 
         if (w->capped && o->gradient) dc_dev_copy(m->dev, w->capped, w->logits, (size_t)(n * V) * sizeof(float));
         m->dev->op.loss(m->dev, w->logits, &loss);
         take_rows(w, batch, first, n, o, out);
-        if (o->gradient) dc_head_bwd(m, dhidden + first * C, w->logits, w->capped, hidden + first * C, n, run);
+        if (o->gradient) dc_head_bwd(m, dc_view_at(dhidden, first * C), w->logits, w->capped, rows, n, run);
     }
     DC_TRY(dc_dev_sync(m->dev, err));
 done:

@@ -53,7 +53,8 @@ static int optimize(char **args)
     int ok = p && m && v && g && take(p, bytes);
     for (a.step = 1; ok && a.step <= steps; a.step++) {
         ok = take(g, bytes);
-        if (ok) ops.adamw(NULL, p, m, v, g, n, &a);
+        const dc_adamw_item items[] = {{p, m, v, g, n, 1, 1}};
+        if (ok) ops.adamw(NULL, items, 1, &a);
     }
     ok = ok && give(p, bytes) && give(m, bytes) && give(v, bytes);
     free(p), free(m), free(v), free(g);

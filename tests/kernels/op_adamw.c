@@ -20,7 +20,8 @@ static double adamw_share(unsigned features, int64_t n, int steps, dc_adamw a, d
         kit_array g = kit_new(n, 1);
         a.step = for_kernel.step = s;
         dc_adamw_oracle(p.d, m.d, v.d, g.d, n, &a);
-        ops.adamw(NULL, p.f, m.f, v.f, g.f, n, &for_kernel);
+        const dc_adamw_item items[] = {{p.f, m.f, v.f, g.f, n, 1, 1}};
+        ops.adamw(NULL, items, 1, &for_kernel);
         kit_free(g);
     }
     const double share = fmax(kit_worst(p), fmax(kit_worst(m), kit_worst(v))) / ((double)FLT_EPSILON * steps);

@@ -46,7 +46,8 @@ typedef struct tensors {
 static tensors tensors_new(const shape *s)
 {
     const int64_t T = s->cu[s->B] + s->extra, nq = T * s->H * s->D, nk = T * s->K * s->D;
-    tensors t = {.a = {s->cu, T, s->B, s->H, s->K, s->D, (float)(1 / sqrt((double)s->D)), s->softcap, s->window}};
+    tensors t = {
+        .a = {s->cu, s->cu, T, s->B, s->H, s->K, s->D, (float)(1 / sqrt((double)s->D)), s->softcap, s->window}};
     t.q = kit_new(nq, 2), t.k = kit_new(nk, 2), t.v = kit_new(nk, 1);
     t.d_o = kit_new(nq, 1);
     t.o = kit_new(nq, 9), t.lse = kit_new(T * s->H, 9); /* to be overwritten */
@@ -336,7 +337,6 @@ static void decode_equals_oracle(void)
                                 c.kv_len,
                                 c.kd,
                                 c.vd,
-                                DC_F32,
                                 (float)(1 / sqrt((double)c.D)),
                                 variant == 1 ? 10.0f : 0,
                                 variant == 2 ? 30 : 0};

@@ -45,7 +45,7 @@ static void logits_equal_judge(void **unused)
         float *hidden = array(N * C, 2, 1), *logits = array(N * V, 0, 1), worst = 0;
         double h[64], z[64];
         assert_true(C <= 64 && V <= 64);
-        dc_head_fwd(m, logits, hidden, N, &run);
+        dc_head_fwd(m, logits, (dc_cview){hidden, DC_F32}, N, &run);
         for (int64_t i = 0; i < N; i++) {
             for (int64_t c = 0; c < C; c++) h[c] = (double)hidden[i * C + c];
             naive_logits(z, m, h);
@@ -65,9 +65,11 @@ static void back(dc_model *m, float *dhidden, const float *hidden, const float *
     float *logits = array(N * V, 0, 1), *dlogits = array(N * V, 0, 1);
     for (int64_t i = 0; i < N; i += chunk) {
         const int64_t n = i + chunk < N ? chunk : N - i;
-        dc_head_fwd(m, logits, hidden + i * C, n, &run);
+        const dc_cview rows = {hidden + i * C, DC_F32};
+        dc_head_fwd(m, logits, rows, n, &run);
         memcpy(dlogits, G + i * V, (size_t)(n * V) * sizeof *G);
-        dc_head_bwd(m, dhidden + i * C, dlogits, m->config.final_softcap > 0 ? logits : NULL, hidden + i * C, n, &run);
+        dc_head_bwd(m, dc_floats_view(dhidden + i * C), dlogits, m->config.final_softcap > 0 ? logits : NULL, rows, n,
+                    &run);
     }
     free(logits), free(dlogits);
 }

@@ -106,9 +106,11 @@ static void compare(dc_dev *dev, float dropout, dc_run run, int accumulate)
     operands *j = judge(o, &run, accumulate);
     const dc_cview x = {o->x, DC_F32}, dy = {o->dy, DC_F32};
     float *scratch = dropout > 0 ? o->scratch : NULL;
-    dc_linear_fwd(dev, &o->l, (dc_view){o->y, DC_F32}, o->u, scratch, x, T, accumulate, &run);
+    dc_linear_fwd(dev, &o->l, dc_floats_view(o->y), dc_floats_view(o->u), dc_floats_view(scratch), x, T, accumulate,
+                  &run);
     assert_true(off(o->y, j->y, T * OUT + AFTER) < tolerance);
-    dc_linear_bwd(dev, &o->l, (dc_view){o->dx, DC_F32}, o->du, scratch, dy, x, o->u, T, accumulate, &run);
+    dc_linear_bwd(dev, &o->l, dc_floats_view(o->dx), dc_floats_view(o->du), dc_floats_view(scratch), dy, x,
+                  (dc_cview){o->u, DC_F32}, T, accumulate, &run);
     assert_true(off(o->dx, j->dx, T * IN + AFTER) < tolerance);
     assert_true(off(o->dw, j->dw, OUT * IN + AFTER) < tolerance);
     assert_true(off(o->dbias, j->dbias, OUT + AFTER) < tolerance);
@@ -141,11 +143,11 @@ static void what_is_frozen_is_not_touched(void **unused)
     *was = *o;
     const dc_run run = {.adapter = 1, .training = 1};
     assert_false(dc_linear_trains(&o->l, 1));
-    dc_linear_bwd(dev, &o->l, (dc_view){NULL, DC_F32}, NULL, NULL, (dc_cview){o->dy, DC_F32}, (dc_cview){NULL, DC_F32},
-                  NULL, T, 0, &run);
+    dc_linear_bwd(dev, &o->l, dc_floats_view(NULL), dc_floats_view(NULL), dc_floats_view(NULL),
+                  (dc_cview){o->dy, DC_F32}, (dc_cview){NULL, DC_F32}, (dc_cview){NULL, DC_F32}, T, 0, &run);
     assert_memory_equal(o, was, offsetof(operands, weight));
-    dc_linear_bwd(dev, &o->l, (dc_view){o->dx, DC_F32}, o->du, o->scratch, (dc_cview){o->dy, DC_F32},
-                  (dc_cview){NULL, DC_F32}, NULL, T, 0, &run);
+    dc_linear_bwd(dev, &o->l, dc_floats_view(o->dx), dc_floats_view(o->du), dc_floats_view(o->scratch),
+                  (dc_cview){o->dy, DC_F32}, (dc_cview){NULL, DC_F32}, (dc_cview){NULL, DC_F32}, T, 0, &run);
     assert_memory_equal(o->dA, was->dA, sizeof o->dA);
     assert_memory_equal(o->dw, was->dw, sizeof o->dw);
     assert_true(off(o->dx, was->dx, T * IN) > 0.1);

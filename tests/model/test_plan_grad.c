@@ -67,8 +67,8 @@ static void run(setup *s)
         float *logits = aligned_alloc(64, (size_t)(M * V * 4 + 63) / 64 * 64),
               *dlogits = aligned_alloc(64, (size_t)(M * V * 4 + 63) / 64 * 64);
         memcpy(dlogits, s->G, (size_t)(M * V) * sizeof(float));
-        dc_head_fwd(s->m, logits, hidden, M, &s->run);
-        dc_head_bwd(s->m, dhidden, dlogits, logits, hidden, M, &s->run);
+        dc_head_fwd(s->m, logits, (dc_cview){hidden, DC_F32}, M, &s->run);
+        dc_head_bwd(s->m, dc_floats_view(dhidden), dlogits, logits, (dc_cview){hidden, DC_F32}, M, &s->run);
         free(logits), free(dlogits);
     } else {
         memcpy(dhidden, s->G, (size_t)(M * C) * sizeof(float));

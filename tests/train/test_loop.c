@@ -142,11 +142,12 @@ static void test_step(void **state)
                                 .beta1 = 0.9,
                                 .beta2 = 0.999,
                                 .eps = 1e-8,
-                                .weight_decay = p->decay ? 0.1 : 0,
+                                .weight_decay = 0.1,
                                 .step = 1,
                                 .grad_scale = clip ? 0.25 / (norm + 1e-6) : 1};
             float *moments = calloc((size_t)p->n * 2, sizeof *moments);
-            b.dev->op.adamw(b.dev, p->data, moments, moments + p->n, p->grad, p->n, &w);
+            const dc_adamw_item item = {p->data, moments, moments + p->n, p->grad, p->n, 1, p->decay};
+            b.dev->op.adamw(b.dev, &item, 1, &w);
             free(moments);
         }
         assert_true(kit_difference(&a, &b) == 0);
