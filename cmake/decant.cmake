@@ -34,3 +34,17 @@ function(dc_test name)
     add_test(NAME ${name} COMMAND ${name} ${T_ARGS} WORKING_DIRECTORY ${PROJECT_SOURCE_DIR})
     set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77)
 endfunction()
+
+# dc_cu_emulated(NAME SOURCES ... USES ... LIBS ...): a static library of .cu files compiled as C++17 against tests/emu, where kernels run on
+# the CPU. Paths are relative to the source root.
+function(dc_cu_emulated name)
+    cmake_parse_arguments(E "" "" "SOURCES;USES;LIBS" ${ARGN})
+    list(TRANSFORM E_SOURCES PREPEND ${PROJECT_SOURCE_DIR}/)
+    set_source_files_properties(${E_SOURCES} PROPERTIES LANGUAGE CXX)
+    add_library(${name} STATIC ${E_SOURCES})
+    target_link_libraries(${name} PUBLIC dc_emu PRIVATE dc_emu_options)
+    foreach(folder ${E_USES})
+        target_link_libraries(${name} PUBLIC dc_${folder})
+    endforeach()
+    target_link_libraries(${name} PUBLIC ${E_LIBS})
+endfunction()

@@ -1,0 +1,52 @@
+/* tests/emu/include/emu_launch.h -- launching a kernel, and its shared memory: what kernels/cuda.cuh's macros become. */
+#ifndef DC_EMU_LAUNCH_H
+#define DC_EMU_LAUNCH_H
+
+#include <new>
+#include <stdlib.h>
+#include <tuple>
+#include <utility>
+
+#include "emu_runtime.h"
+
+/* A kernel call as the queue keeps it: run() calls the kernel once, as one thread. `call` is malloc'ed and given to the queue;
+ * its last args_size bytes, at `args`, are the arguments. */
+struct dc_emu_call {
+    const char *name;
+    const void *function;
+    dim3 grid, block;
+    size_t shared_bytes;
+    void (*run)(const void *call);
+    void *call;
+    const void *args;
+    size_t args_size;
+};
+
+extern "C" {
+void dc_emu_launch_call(const struct dc_emu_call *call, cudaStream_t stream);
+void *dc_emu_shared_static(const void *key, const char *name, size_t size, size_t align);
+void *dc_emu_shared_dynamic(void);
+}
+
+/* Arguments are converted and copied here, at the launch, whenever it is executed. */
+template <class... P, class... A>
+static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
+                                 cudaStream_t stream, A &&...args)
+{
+    struct call_t {
+        void (*kernel)(P...);
+        std::tuple<P...> args;
+    };
+    void *memory = calloc(1, sizeof(call_t));
+    if (!memory) abort();
+    call_t *call = new (memory) call_t{kernel, std::tuple<P...>(static_cast<P>(std::forward<A>(args))...)};
+    const dc_emu_call c = {name, reinterpret_cast<const void *>(kernel), grid, block, shared_bytes,
+                           [](const void *p) {
+                               const call_t *t = static_cast<const call_t *>(p);
+                               std::apply(t->kernel, t->args);
+                           },
+                           call, &call->args, sizeof call->args};
+    dc_emu_launch_call(&c, stream);
+}
+
+#endif
