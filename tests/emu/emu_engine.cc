@@ -109,7 +109,7 @@ uint64_t dc_emu_random(uint64_t *state)
 }
 
 /* A set bit, searched from a drawn place on. */
-static int draw_bit(uint64_t bits, unsigned r)
+static inline int draw_bit(uint64_t bits, unsigned r)
 {
     const unsigned from = r & 63;
     const uint64_t turned = from ? bits >> from | bits << (64 - from) : bits;
@@ -117,7 +117,7 @@ static int draw_bit(uint64_t bits, unsigned r)
 }
 
 /* The thread that runs next, or -1: none can. */
-static int choose(dc_emu_worker *w)
+static inline int choose(dc_emu_worker *w)
 {
     if (!w->ready_words) return -1;
     if (w->order == DC_EMU_FORWARD) {
@@ -144,7 +144,7 @@ static inline void become(dc_emu_worker *w, int t)
 static void run_threads(void);
 
 /* Goes to thread t from the stack `from`, which is left for good when `last`. */
-static void go_to(dc_emu_worker *w, dc_emu_fiber *from, int t, int last)
+static inline void go_to(dc_emu_worker *w, dc_emu_fiber *from, int t, int last)
 {
     dc_emu_thread *next = &w->threads[t];
     become(w, t);
@@ -169,7 +169,7 @@ static void run_threads(void)
     for (;;) {
         w->call->run(w->call->call);
         dc_emu_thread *me = &w->threads[w->current];
-        if (me->copies) dc_emu_thread_fails("ends with asynchronous copies under way");
+        if (w->n_copies && w->copies[w->current].first) dc_emu_thread_fails("ends with asynchronous copies under way");
         me->state = DC_EMU_DONE;
         w->unfinished--;
         clear_ready(w, w->current);
@@ -187,8 +187,8 @@ static void run_threads(void)
     }
 }
 
-
-void dc_emu_thread_gives_way(dc_emu_worker *w)
+/* Switching is the price of every barrier, so this is inlined with all that it calls. */
+static inline __attribute__((always_inline)) void give_way(dc_emu_worker *w)
 {
     const int me = w->current, t = choose(w), stack = w->threads[me].stack;
     if (t == me) return;
@@ -199,10 +199,12 @@ void dc_emu_thread_gives_way(dc_emu_worker *w)
     become(w, me);
 }
 
+void dc_emu_thread_gives_way(dc_emu_worker *w) { give_way(w); }
+
 void dc_emu_thread_waits(dc_emu_worker *w)
 {
     clear_ready(w, w->current);
-    dc_emu_thread_gives_way(w);
+    give_way(w);
 }
 
 void dc_emu_thread_yields(dc_emu_worker *w)
@@ -319,7 +321,6 @@ static void start_block(dc_emu_worker *w)
                 a->index = uint3{x, y, z};
                 a->stack = -1;
                 a->state = DC_EMU_RUNS;
-                a->copies = nullptr;
             }
     memset(w->waiting, 0, sizeof w->waiting);
     dc_emu_block_goes_on(w);
@@ -352,7 +353,8 @@ static void run_block(dc_emu_worker *w, uint3 block)
 
 static dc_emu_worker *worker_new(void)
 {
-    dc_emu_worker *w = (dc_emu_worker *)calloc(1, sizeof *w);
+    dc_emu_worker *w = (dc_emu_worker *)aligned_alloc(64, sizeof *w);
+    if (w) memset(w, 0, sizeof *w);
     if (!w || dc_emu_fiber_map(w->stacks, DC_EMU_MAX_THREADS)) {
         fprintf(stderr, "emulation: no memory for the stacks of a block\n");
         abort();
@@ -362,6 +364,7 @@ static dc_emu_worker *worker_new(void)
     w->shared_size = (256 << 10) + DC_EMU_ARRAYS * (SHARED_ALIGN + SHARED_GUARD);
     w->shared = (unsigned char *)aligned_alloc(SHARED_ALIGN, w->shared_size);
     if (!w->shared) abort();
+    dc_emu_explain_crashes();
     return w;
 }
 

@@ -22,6 +22,14 @@ static std::set<CUgraphExec_st *> &all_execs()
     return *execs;
 }
 
+void dc_emu_forget_graphs(void)
+{
+    for (CUgraph_st *g : all_graphs()) delete g;
+    all_graphs().clear();
+    for (CUgraphExec_st *x : all_execs()) delete x;
+    all_execs().clear();
+}
+
 cudaError_t dc_emu_capture(CUstream_st *s, dc_emu_op op)
 {
     if (s->capture->spoilt) return cudaErrorStreamCaptureInvalidated;

@@ -75,6 +75,9 @@ cudaError_t dc_emu_check_launch(const dc_emu_call *call);
 /* Runs all blocks, unless one fails: then the failure is reported and sticks. */
 cudaError_t dc_emu_run_grid(const dc_emu_call *call);
 
+/* From now on a segmentation fault names the kernel or the allocation (emu_crash.cc). */
+void dc_emu_explain_crashes(void);
+
 /* ---- memory (emu_memory.cc) ---- */
 
 typedef enum dc_emu_place { DC_EMU_PAGEABLE, DC_EMU_PINNED, DC_EMU_DEVICE, DC_EMU_WILD } dc_emu_place;

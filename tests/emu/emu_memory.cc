@@ -36,6 +36,12 @@ static memory_state *state()
     return s;
 }
 
+/* Damage that no wait and no free has found: the program must not end well. */
+static void check_at_exit(void)
+{
+    if (dc_emu_sticky() == cudaSuccess && dc_emu_check_guards() != cudaSuccess) _Exit(1);
+}
+
 static int map_region(memory_state *s)
 {
     if (s->base) return 0;
@@ -46,7 +52,9 @@ static int map_region(memory_state *s)
     if (p == MAP_FAILED) return -1;
     s->base = (unsigned char *)p;
     s->next = (uintptr_t)p;
-    return 0;
+    dc_emu_explain_crashes();
+    static const int registered = atexit(check_at_exit);
+    return registered;
 }
 
 static void set_access(const memory_state *s, int access)
@@ -255,11 +263,11 @@ const char *dc_emu_describe_pointer(const void *p, char *text, size_t size)
     return text;
 }
 
-/* Looks like an address, is mapped, and a device cannot reach it. */
+/* Lies where programs, heaps, libraries and stacks are (pairs of small integers do not), is mapped, and a device cannot reach it. */
 int dc_emu_is_host_pointer(const void *p)
 {
     const uintptr_t at = (uintptr_t)p, page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    if (at < 1 << 16 || at >> 47) return 0;
+    if (at >> 40 < 0x55 || at >> 48) return 0;
     if (in_region(state(), at) || inside(state()->pinned, at, 1)) return 0;
     unsigned char resident;
     return mincore((void *)(at / page * page), 1, &resident) == 0;
@@ -320,7 +328,10 @@ cudaError_t cudaFreeAsync(void *devPtr, cudaStream_t hStream)
     if (e != cudaSuccess) return e;
     if (!devPtr) return cudaSuccess;
     if (!state()->live.count((uintptr_t)devPtr)) return dc_emu_return(cudaErrorInvalidValue);
-    return dc_emu_return(dc_emu_enqueue(hStream, DC_EMU_OP_FREE, [devPtr] { return dc_emu_release(devPtr); }));
+    return dc_emu_return(dc_emu_enqueue(hStream, DC_EMU_OP_FREE, [devPtr] {
+        if (state()->live.count((uintptr_t)devPtr)) return dc_emu_release(devPtr);
+        return dc_emu_fail(cudaErrorIllegalAddress, "cudaFreeAsync: %p was freed twice", devPtr);
+    }));
 }
 
 struct CUmemPoolHandle_st {

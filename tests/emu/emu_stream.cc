@@ -97,7 +97,6 @@ cudaError_t dc_emu_drain(cudaStream_t stream)
 {
     CUstream_st *s = dc_emu_stream_of(stream);
     run_until(s, last_order + 1);
-    run_before(s, s == &legacy ? last_order + 1 : 0);
     return dc_emu_sticky();
 }
 
@@ -139,6 +138,7 @@ void dc_emu_forget_streams(void)
     all_streams().clear();
     for (CUevent_st *e : all_events()) delete e;
     all_events().clear();
+    dc_emu_forget_graphs();
 }
 
 /* ---- kernels ---- */
