@@ -33,6 +33,8 @@ void *dc_cuda_stage(dc_dev *dev, const void *host, size_t bytes, const char *op)
  * itself. At most dc_cuda_scratch_room(dev) bytes; an op whose need grows with the batch works in slices of its rows. */
 void *dc_cuda_scratch(dc_dev *dev, size_t bytes);
 size_t dc_cuda_scratch_room(const dc_dev *dev);
+/* For tests: less of it, so that small operands have to be cut; SIZE_MAX: all. */
+void dc_cuda_limit_scratch(dc_dev *dev, size_t bytes);
 
 /* Results for the host (doubles of sumsq, the index of nonfinite): queues a copy of `bytes` from device memory to `host`, which is complete
  * after dc_dev_sync. `host` is pageable: it goes through pinned staging and is written by dc_dev_sync. */

@@ -117,14 +117,15 @@ void *dc_cuda_stage(dc_dev *dev, const void *host, size_t bytes, const char *op)
 
 void *dc_cuda_scratch(dc_dev *dev, size_t bytes)
 {
-    DC_ASSERT(bytes <= DC_CUDA_SCRATCH);
+    DC_ASSERT(bytes <= dc_cuda_scratch_room(dev));
     return dc_cuda_state_of(dev)->scratch;
 }
 
-size_t dc_cuda_scratch_room(const dc_dev *dev)
+size_t dc_cuda_scratch_room(const dc_dev *dev) { return dc_cuda_state_of(dev)->scratch_room; }
+
+void dc_cuda_limit_scratch(dc_dev *dev, size_t bytes)
 {
-    (void)dev;
-    return DC_CUDA_SCRATCH;
+    dc_cuda_state_of(dev)->scratch_room = bytes < DC_CUDA_SCRATCH ? bytes : static_cast<size_t>(DC_CUDA_SCRATCH);
 }
 
 int dc_cuda_multiprocessors(const dc_dev *dev) { return dc_cuda_state_of(dev)->multiprocessors; }
@@ -337,7 +338,7 @@ static void cuda_close(dc_dev *dev)
     if (!s) return;
     cudaSetDevice(s->index);
     if (s->stream) cudaStreamSynchronize(s->stream);
-    dc_cuda_plans_free(s->plans);
+    dc_cuda_products_free(s->products);
     if (s->blas) cublasLtDestroy(s->blas);
     free_ring(&s->ring);
     if (s->results) cudaFreeHost(s->results);
@@ -391,12 +392,13 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
     s->multiprocessors = card.multiProcessorCount;
     s->capability = card.major * 10 + card.minor;
     s->memory = card.totalGlobalMem;
+    s->scratch_room = DC_CUDA_SCRATCH;
     snprintf(s->name, sizeof s->name, "%s", card.name);
     const cudaError_t e = make_memory(s);
     if (e != cudaSuccess) rc = fail_memory(dev, e, cuda_scratch_bytes(dev), "scratch", err);
     else if (cublasLtCreate(&s->blas) != CUBLAS_STATUS_SUCCESS)
         rc = dc_fail(err, DC_EIO, "cuBLASLt does not start on %s", s->name);
-    else rc = dc_cuda_plans_new(dev, err);
+    else rc = dc_cuda_products_new(&s->products, err);
     if (rc != DC_OK) {
         cuda_close(dev);
         return rc;

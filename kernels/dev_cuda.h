@@ -46,7 +46,7 @@ typedef struct dc_cuda_block {
     size_t bytes;
 } dc_cuda_block;
 
-struct dc_cuda_plans; /* of gemm_cuda.cu: descriptors and algorithms by shape */
+struct dc_cuda_products; /* of gemm_cuda.cu: descriptors and algorithms by shape */
 
 typedef struct dc_cuda_state {
     int index, multiprocessors, capability; /* capability: 90 for 9.0 */
@@ -54,12 +54,13 @@ typedef struct dc_cuda_state {
     char name[256];
     cudaStream_t stream;
     cublasLtHandle_t blas;
-    struct dc_cuda_plans *plans;
+    struct dc_cuda_products *products;
     dc_cuda_ring ring;
     unsigned char *results; /* pinned */
     dc_cuda_pending pending[DC_CUDA_RESULTS_MAX];
     size_t n_pending, results_used;
     unsigned char *tables, *scratch, *workspace; /* on the device */
+    size_t scratch_room;                         /* DC_CUDA_SCRATCH, or less in a test */
     size_t tables_head;
     dc_cuda_block *blocks; /* what dc_dev_alloc and dc_dev_import handed out */
     size_t n_blocks, room, handed_out, peak;
@@ -73,8 +74,8 @@ static inline dc_cuda_state *dc_cuda_state_of(const dc_dev *dev) { return (dc_cu
 int dc_cuda_note(dc_dev *dev, cudaError_t error, const char *op);
 
 /* Made when a device is opened, freed when it is closed. */
-int dc_cuda_plans_new(dc_dev *dev, dc_error *err);
-void dc_cuda_plans_free(struct dc_cuda_plans *plans);
+int dc_cuda_products_new(struct dc_cuda_products **out, dc_error *err);
+void dc_cuda_products_free(struct dc_cuda_products *products);
 
 #ifdef __cplusplus
 }

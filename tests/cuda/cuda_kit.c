@@ -23,7 +23,7 @@ static uint64_t draw(void)
 double ck_uniform(void) { return (double)draw() / 4503599627370496.0 - 1.0; }
 int64_t ck_below(int64_t n) { return (int64_t)((double)draw() / 9007199254740992.0 * (double)n); }
 
-double ck_eps(const dc_dev *dev) { return dev->activation == DC_BF16 ? 0x1p-8 : 0x1p-23; }
+double ck_eps(const dc_dev *dev) { return dev->activation == DC_BF16 ? 0x1p-7 : 0x1p-23; }
 
 static void sound(dc_dev *dev)
 {

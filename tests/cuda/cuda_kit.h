@@ -62,8 +62,9 @@ void ck_free_ints(dc_dev *dev, int32_t *ints);
 void ck_get(ck_array a, double *out); /* waits, and fails the test when the device has an error */
 double ck_worst(ck_array a);          /* largest |device - twin|; infinity when one of them alone is NaN */
 double ck_largest(ck_array a);        /* largest |twin| */
-double ck_eps(const dc_dev *dev); /* of the device's activations: 2^-8 for BF16 (half an ulp is 2^-9), 2^-23 for F32 */
-double ck_uniform(void);          /* in [-1, 1); the sequence begins anew with each test */
+/* The distance of numbers at 1 in the device's activations: 2^-7 for BF16, 2^-23 for F32. A rounding is off by half of it. */
+double ck_eps(const dc_dev *dev);
+double ck_uniform(void); /* in [-1, 1); the sequence begins anew with each test */
 int64_t ck_below(int64_t n);
 
 #ifdef __cplusplus
