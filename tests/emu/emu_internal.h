@@ -29,7 +29,7 @@
 #define DC_EMU_UNCHECKED
 #endif
 
-enum { DC_EMU_POISON = 0xff, DC_EMU_GUARD = 0xa5, DC_EMU_MAX_THREADS = 1024, DC_EMU_WARP = 32 };
+enum { DC_EMU_POISON = 0xff, DC_EMU_MAX_THREADS = 1024, DC_EMU_WARP = 32 };
 
 /* ---- settings and errors (emu_runtime.cc) ---- */
 

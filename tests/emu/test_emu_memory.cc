@@ -25,6 +25,32 @@ static int reset(void **)
     return 0;
 }
 
+static char said[4096]; /* by the last child, on stderr */
+
+/* Runs f in a process of its own; its exit code, or 1000 + the signal that ended it. */
+static int in_child(void (*f)(void))
+{
+    int ends[2], status = 0;
+    fflush(nullptr);
+    assert_int_equal(pipe(ends), 0);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        signal(SIGSEGV, SIG_DFL); /* cmocka takes it */
+        dup2(ends[1], STDERR_FILENO);
+        close(ends[0]);
+        close(ends[1]);
+        f();
+        exit(0);
+    }
+    close(ends[1]);
+    size_t n = 0;
+    for (ssize_t got; (got = read(ends[0], said + n, sizeof said - 1 - n)) > 0;) n += (size_t)got;
+    said[n] = 0;
+    close(ends[0]);
+    assert_true(waitpid(pid, &status, 0) == pid);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
 /* ---- poison ---- */
 
 DC_KERNEL(32) read_shared(float *out)
@@ -56,7 +82,7 @@ static void test_poison(void **)
     cudaFreeHost(pinned);
 }
 
-/* ---- guard zones; ASan finds these at the very instruction, so they are left to it there ---- */
+/* ---- guard zones; ASan finds the damage at the very instruction ---- */
 
 DC_KERNEL(32) write_at(char *p, ptrdiff_t offset)
 {
@@ -81,9 +107,31 @@ static void check_damage(ptrdiff_t offset, const char *words)
     }
 }
 
+static void write_past(void)
+{
+    char *p;
+    cudaMalloc(&p, 1000);
+    DC_LAUNCH(write_at, 1, 32, 0, nullptr, p, (ptrdiff_t)1000);
+    cudaDeviceSynchronize();
+}
+static void write_freed(void)
+{
+    char *p;
+    cudaMalloc(&p, 1000);
+    cudaFree(p);
+    DC_LAUNCH(write_at, 1, 32, 0, nullptr, p, (ptrdiff_t)0);
+    cudaDeviceSynchronize();
+}
+
 static void test_guards(void **)
 {
-    if (SANITIZED) skip();
+    if (SANITIZED) {
+        assert_int_equal(in_child(write_past), 1);
+        assert_non_null(strstr(said, "AddressSanitizer: use-after-poison"));
+        assert_int_equal(in_child(write_freed), 1);
+        assert_non_null(strstr(said, "AddressSanitizer: use-after-poison"));
+        return;
+    }
     dc_emu_quiet(1);
     check_damage(0, nullptr);
     check_damage(999, nullptr);
@@ -111,40 +159,31 @@ static void check_shared_damage(int fixed_at, int dynamic_at, const char *words)
     dc_emu_reset();
 }
 
+static void write_past_shared(void)
+{
+    DC_LAUNCH(write_shared, 2, 32, 40, nullptr, 8, 0);
+    cudaDeviceSynchronize();
+}
+static void write_past_dynamic(void)
+{
+    DC_LAUNCH(write_shared, 2, 32, 40, nullptr, 0, 10);
+    cudaDeviceSynchronize();
+}
+
 static void test_shared_guards(void **)
 {
-    if (SANITIZED) skip();
+    if (SANITIZED) {
+        assert_int_equal(in_child(write_past_shared), 1);
+        assert_non_null(strstr(said, "AddressSanitizer: use-after-poison"));
+        assert_int_equal(in_child(write_past_dynamic), 1);
+        assert_non_null(strstr(said, "AddressSanitizer: use-after-poison"));
+        return;
+    }
     dc_emu_quiet(1);
     check_shared_damage(7, 9, nullptr);
     check_shared_damage(8, 0, "kernel write_shared, block (0,0,0): wrote past the shared array fixed of 32 bytes");
     check_shared_damage(0, 10, "wrote past the shared array (dynamic) of 40 bytes");
     check_shared_damage(0, -1, "wrote before its dynamic shared memory");
-}
-
-static char said[4096]; /* by the last child, on stderr */
-
-/* Runs f in a process of its own; its exit code, or 1000 + the signal that ended it. */
-static int in_child(void (*f)(void))
-{
-    int ends[2], status = 0;
-    fflush(nullptr);
-    assert_int_equal(pipe(ends), 0);
-    const pid_t pid = fork();
-    if (pid == 0) {
-        signal(SIGSEGV, SIG_DFL); /* cmocka takes it */
-        dup2(ends[1], STDERR_FILENO);
-        close(ends[0]);
-        close(ends[1]);
-        f();
-        exit(0);
-    }
-    close(ends[1]);
-    size_t n = 0;
-    for (ssize_t got; (got = read(ends[0], said + n, sizeof said - 1 - n)) > 0;) n += (size_t)got;
-    said[n] = 0;
-    close(ends[0]);
-    assert_true(waitpid(pid, &status, 0) == pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
 }
 
 static void ends_damaged(void)
