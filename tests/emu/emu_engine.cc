@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emu_guard.h"
+
 __thread uint3 threadIdx;
 __thread uint3 blockIdx;
 __thread dim3 blockDim;
@@ -21,18 +23,6 @@ __thread dc_emu_worker *dc_emu_self;
 /* ---- shared memory ---- */
 
 enum { SHARED_GUARD = 64, SHARED_ALIGN = 128 };
-
-static DC_EMU_UNCHECKED void fill(unsigned char *p, int value, size_t n)
-{
-    for (size_t i = 0; i < n; i++) ((volatile unsigned char *)p)[i] = (unsigned char)value;
-}
-
-static DC_EMU_UNCHECKED int is_guard(const unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != DC_EMU_GUARD) return 0;
-    return 1;
-}
 
 /* The next array of the block's shared memory, between two guard zones, poisoned. */
 static dc_emu_array *add_array(dc_emu_worker *w, const void *key, const char *name, size_t size)
@@ -45,7 +35,7 @@ static dc_emu_array *add_array(dc_emu_worker *w, const void *key, const char *na
     *a = dc_emu_array{key, name, w->shared + at, size};
     ASAN_UNPOISON_MEMORY_REGION(a->data, size);
     memset(a->data, DC_EMU_POISON, size);
-    fill(a->data + size, DC_EMU_GUARD, SHARED_GUARD);
+    dc_emu_guard_fill(a->data + size, SHARED_GUARD);
     ASAN_POISON_MEMORY_REGION(a->data + size, SHARED_GUARD);
     w->shared_used = at + size + SHARED_GUARD;
     return a;
@@ -53,19 +43,19 @@ static dc_emu_array *add_array(dc_emu_worker *w, const void *key, const char *na
 
 static void start_shared(dc_emu_worker *w)
 {
+    for (int i = 0; i < w->n_arrays; i++) ASAN_POISON_MEMORY_REGION(w->arrays[i].data, w->arrays[i].size);
     w->n_arrays = 0;
     w->static_bytes = 0;
-    ASAN_POISON_MEMORY_REGION(w->shared, w->shared_size);
-    fill(w->shared, DC_EMU_GUARD, SHARED_ALIGN);
+    dc_emu_guard_fill(w->shared, SHARED_ALIGN);
     w->shared_used = SHARED_ALIGN;
     add_array(w, nullptr, "(dynamic)", w->call->shared_bytes);
 }
 
 static int check_shared(dc_emu_worker *w)
 {
-    if (!is_guard(w->shared, SHARED_ALIGN)) return dc_emu_block_fails(w, "wrote before its dynamic shared memory"), -1;
+    if (dc_emu_guard_damage(w->shared, SHARED_ALIGN) >= 0) return dc_emu_block_fails(w, "wrote before its dynamic shared memory"), -1;
     for (int i = 0; i < w->n_arrays; i++)
-        if (!is_guard(w->arrays[i].data + w->arrays[i].size, SHARED_GUARD))
+        if (dc_emu_guard_damage(w->arrays[i].data + w->arrays[i].size, SHARED_GUARD) >= 0)
             return dc_emu_block_fails(w, "wrote past the shared array %s of %zu bytes", w->arrays[i].name, w->arrays[i].size), -1;
     return 0;
 }
@@ -329,12 +319,13 @@ static void start_block(dc_emu_worker *w)
 /* After a failure: threads that are put aside never go on. */
 static void abandon_threads(dc_emu_worker *w)
 {
-    for (int i = 0; i < DC_EMU_MAX_THREADS; i++) {
-        w->free_stacks[i] = i;
-        dc_emu_fiber_abandon(&w->stacks[i]);
+    for (int t = 0; t < w->n_threads; t++) {
+        const dc_emu_thread *a = &w->threads[t];
+        if (a->state == DC_EMU_DONE || a->stack < 0) continue;
+        dc_emu_fiber_abandon(&w->stacks[a->stack]);
+        w->free_stacks[w->n_free++] = a->stack;
     }
-    w->n_free = DC_EMU_MAX_THREADS;
-    for (int i = 0; i < DC_EMU_WARP; i++) w->ready[i / 2] = 0;
+    memset(w->ready, 0, sizeof w->ready);
     w->ready_words = 0;
 }
 
@@ -364,6 +355,7 @@ static dc_emu_worker *worker_new(void)
     w->shared_size = (256 << 10) + DC_EMU_ARRAYS * (SHARED_ALIGN + SHARED_GUARD);
     w->shared = (unsigned char *)aligned_alloc(SHARED_ALIGN, w->shared_size);
     if (!w->shared) abort();
+    ASAN_POISON_MEMORY_REGION(w->shared, w->shared_size);
     dc_emu_explain_crashes();
     return w;
 }

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "emu_guard.h"
 #include "emu_internal.h"
 
 enum { ALIGN = 256, GUARD = 256 };
@@ -26,6 +27,7 @@ typedef struct memory_state {
     std::map<uintptr_t, size_t> pinned;          /* by address; what cudaMallocHost gave or cudaHostRegister was told */
     std::map<uintptr_t, size_t> mallocs;         /* of those: the emulation's own */
     uintptr_t next;                              /* where the search for room begins */
+    uintptr_t used;                              /* nothing was handed out from here on */
     int open;
     uint64_t threshold, used_high;
 } memory_state;
@@ -51,7 +53,7 @@ static int map_region(memory_state *s)
     void *p = mmap(nullptr, s->size, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return -1;
     s->base = (unsigned char *)p;
-    s->next = (uintptr_t)p;
+    s->next = s->used = (uintptr_t)p;
     dc_emu_explain_crashes();
     static const int registered = atexit(check_at_exit);
     return registered;
@@ -80,18 +82,6 @@ void dc_emu_region_close(void)
 
 /* ---- guard zones ---- */
 
-static DC_EMU_UNCHECKED void fill_guard(unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++) ((volatile unsigned char *)p)[i] = DC_EMU_GUARD;
-}
-
-static DC_EMU_UNCHECKED ptrdiff_t first_damage(const unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != DC_EMU_GUARD) return (ptrdiff_t)i;
-    return -1;
-}
-
 static size_t tail_bytes(const allocation *a) { return a->taken - GUARD - a->asked; }
 
 /* Reports damage once: the zone is made whole again. */
@@ -99,13 +89,13 @@ static cudaError_t check_one(uintptr_t at, const allocation *a)
 {
     unsigned char *data = (unsigned char *)at;
     cudaError_t e = cudaSuccess;
-    const ptrdiff_t before = first_damage(data - GUARD, GUARD), past = first_damage(data + a->asked, tail_bytes(a));
+    const ptrdiff_t before = dc_emu_guard_damage(data - GUARD, GUARD), past = dc_emu_guard_damage(data + a->asked, tail_bytes(a));
     if (before >= 0) {
-        fill_guard(data - GUARD, GUARD);
+        dc_emu_guard_fill(data - GUARD, GUARD);
         e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes before an allocation of %zu bytes", GUARD - before, a->asked);
     }
     if (past >= 0) {
-        fill_guard(data + a->asked, tail_bytes(a));
+        dc_emu_guard_fill(data + a->asked, tail_bytes(a));
         e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes past the end of an allocation of %zu bytes", past, a->asked);
     }
     return e;
@@ -167,14 +157,15 @@ static cudaError_t take(void **out, size_t size, int async)
     if (!at) at = find_gap(s, base, end, taken);
     if (!at) return cudaErrorMemoryAllocation;
     s->next = at + taken;
+    if (s->next > s->used) s->used = s->next;
     const allocation a = {size, taken, device, async};
     unsigned char *data = (unsigned char *)at + GUARD;
     s->live[(uintptr_t)data] = a;
     dc_emu_region_open();
     ASAN_UNPOISON_MEMORY_REGION(data, size);
     memset(data, DC_EMU_POISON, size);
-    fill_guard(data - GUARD, GUARD);
-    fill_guard(data + size, tail_bytes(&a));
+    dc_emu_guard_fill(data - GUARD, GUARD);
+    dc_emu_guard_fill(data + size, tail_bytes(&a));
     ASAN_POISON_MEMORY_REGION(data - GUARD, GUARD);
     ASAN_POISON_MEMORY_REGION(data + size, tail_bytes(&a));
     dc_emu_region_close();
@@ -212,7 +203,7 @@ cudaError_t dc_emu_release_all(void)
     s->mallocs.clear();
     s->pinned.clear();
     if (s->base) {
-        ASAN_UNPOISON_MEMORY_REGION(s->base, s->size);
+        ASAN_UNPOISON_MEMORY_REGION(s->base, s->used - (uintptr_t)s->base);
         munmap(s->base, s->size);
     }
     s->base = nullptr;

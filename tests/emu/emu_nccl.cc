@@ -354,7 +354,7 @@ ncclResult_t ncclCommInitRank(ncclComm_t *comm, int nranks, ncclUniqueId commId,
     ncclResult_t r = map_shared(c, commId.internal);
     if (r == ncclSuccess) {
         r = meet(c);
-        if (rank == 0) shm_unlink(commId.internal);
+        if (rank == 0 || r != ncclSuccess) shm_unlink(commId.internal);
     }
     if (r == ncclSuccess) {
         *comm = c;
