@@ -25,10 +25,12 @@ struct dc_dev {
 };
 
 typedef struct dc_dev_options {
-    const char *name;        /* "auto", "cpu", "cuda" (the first card), "cuda:1" */
-    dc_dtype activation;     /* DC_DTYPE_NONE: the device's own, F32 on a CPU, BF16 on a card; F32 there is for comparisons */
-    unsigned cpu_features;   /* for a CPU; ~0u: dc_cpu_allowed */
-    dc_gemm_backend backend; /* for a CPU; DC_GEMM_BACKENDS: the best that is there */
+    const char *name; /* "auto", "cpu", "cuda" (the first card), "cuda:1" */
+    dc_dtype
+        activation; /* DC_DTYPE_NONE: the device's own, F32 on a CPU, BF16 on a card; F32 there is for comparisons */
+    unsigned cpu_features; /* for a CPU; ~0u: dc_cpu_allowed */
+    dc_gemm_backend
+        backend; /* DC_GEMM_BACKENDS: the best that is there; DC_GEMM_REF: none, on a card too; others for a CPU */
 } dc_dev_options;
 
 dc_dev_options dc_dev_defaults(void);

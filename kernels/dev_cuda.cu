@@ -125,7 +125,8 @@ size_t dc_cuda_scratch_room(const dc_dev *dev) { return dc_cuda_state_of(dev)->s
 
 void dc_cuda_limit_scratch(dc_dev *dev, size_t bytes)
 {
-    dc_cuda_state_of(dev)->scratch_room = bytes < DC_CUDA_SCRATCH ? bytes : static_cast<size_t>(DC_CUDA_SCRATCH);
+    dc_cuda_state *s = dc_cuda_state_of(dev);
+    s->scratch_room = bytes < s->scratch_bytes ? bytes : s->scratch_bytes;
 }
 
 int dc_cuda_multiprocessors(const dc_dev *dev) { return dc_cuda_state_of(dev)->multiprocessors; }
@@ -248,8 +249,8 @@ static size_t cuda_memory_bytes(const dc_dev *dev) { return dc_cuda_state_of(dev
 
 static size_t cuda_scratch_bytes(const dc_dev *dev)
 {
-    (void)dev;
-    return static_cast<size_t>(DC_CUDA_TABLES) + DC_CUDA_SCRATCH + DC_CUDA_WORKSPACE;
+    const dc_cuda_state *s = dc_cuda_state_of(dev);
+    return DC_CUDA_TABLES + s->scratch_bytes + s->workspace_bytes;
 }
 
 size_t dc_cuda_handed_out(const dc_dev *dev, size_t *peak)
@@ -358,20 +359,39 @@ static cudaError_t make_memory(dc_cuda_state *s)
     if (e == cudaSuccess) e = make_ring(&s->ring);
     if (e == cudaSuccess) e = cudaMallocHost(reinterpret_cast<void **>(&s->results), DC_CUDA_RESULTS);
     if (e == cudaSuccess) e = cudaMalloc(reinterpret_cast<void **>(&s->tables), DC_CUDA_TABLES);
-    if (e == cudaSuccess) e = cudaMalloc(reinterpret_cast<void **>(&s->scratch), DC_CUDA_SCRATCH);
-    if (e == cudaSuccess) e = cudaMalloc(reinterpret_cast<void **>(&s->workspace), DC_CUDA_WORKSPACE);
+    if (e == cudaSuccess) e = cudaMalloc(reinterpret_cast<void **>(&s->scratch), s->scratch_bytes);
+    if (e == cudaSuccess) e = cudaMalloc(reinterpret_cast<void **>(&s->workspace), s->workspace_bytes);
     return e;
+}
+
+static int start_blas(dc_cuda_state *s, dc_error *err)
+{
+    if (cublasLtCreate(&s->blas) != CUBLAS_STATUS_SUCCESS)
+        return dc_fail(err, DC_EIO, "cuBLASLt does not start on %s", s->name);
+    return dc_cuda_products_new(&s->products, s->workspace_bytes, err);
 }
 
 static void name_state(dc_cuda_state *s, dc_dtype activation)
 {
     int driver = 0;
-    const size_t blas = cublasLtGetVersion();
+    char blas[48] = "plain products";
     cudaDriverGetVersion(&driver);
     snprintf(s->describe, sizeof s->describe, "%s, %.0f GiB, driver %d.%d", s->name,
              static_cast<double>(s->memory) / 0x1p30, driver / 1000, driver % 1000 / 10);
-    snprintf(s->path, sizeof s->path, "cuda sm_%d, %s, cuBLASLt %zu.%zu.%zu", s->capability,
-             activation == DC_BF16 ? "bf16" : "fp32", blas / 10000, blas / 100 % 100, blas % 100);
+    if (s->blas)
+        snprintf(blas, sizeof blas, "cuBLASLt %zu.%zu.%zu", cublasLtGetVersion() / 10000,
+                 cublasLtGetVersion() / 100 % 100, cublasLtGetVersion() % 100);
+    snprintf(s->path, sizeof s->path, "cuda sm_%d, %s, %s", s->capability, activation == DC_BF16 ? "bf16" : "fp32",
+             blas);
+}
+
+/* Scratch is a 512th of the card within bounds: 128 MiB of an 80 GB card, which holds most matrices whole. cuBLASLt wants 32 MiB on sm_90 and
+ * newer, and 4 MiB before. */
+static void size_scratch(dc_cuda_state *s)
+{
+    const size_t least = 8 << 20, most = 128 << 20, share = s->memory / 512 / 256 * 256;
+    s->scratch_bytes = s->scratch_room = share < least ? least : share > most ? most : share;
+    s->workspace_bytes = (s->capability >= 90 ? 32 : 4) << 20;
 }
 
 static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
@@ -384,6 +404,8 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
     const dc_dtype activation = options->activation == DC_DTYPE_NONE ? DC_BF16 : options->activation;
     if (activation != DC_BF16 && activation != DC_F32)
         return dc_fail(err, DC_EUNKNOWN, "device '%s': activations are BF16 or F32", name);
+    if (options->backend != DC_GEMM_BACKENDS && options->backend != DC_GEMM_REF)
+        return dc_fail(err, DC_EUNKNOWN, "device '%s': the GEMM library that was asked for is a CPU's", name);
     dc_cuda_state *s = static_cast<dc_cuda_state *>(dc_calloc(1, sizeof *s));
     if (!s) return dc_fail_memory(err, sizeof *s, "a device");
     dev->state = s;
@@ -392,13 +414,11 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
     s->multiprocessors = card.multiProcessorCount;
     s->capability = card.major * 10 + card.minor;
     s->memory = card.totalGlobalMem;
-    s->scratch_room = DC_CUDA_SCRATCH;
+    size_scratch(s);
     snprintf(s->name, sizeof s->name, "%s", card.name);
     const cudaError_t e = make_memory(s);
     if (e != cudaSuccess) rc = fail_memory(dev, e, cuda_scratch_bytes(dev), "scratch", err);
-    else if (cublasLtCreate(&s->blas) != CUBLAS_STATUS_SUCCESS)
-        rc = dc_fail(err, DC_EIO, "cuBLASLt does not start on %s", s->name);
-    else rc = dc_cuda_products_new(&s->products, err);
+    else if (options->backend == DC_GEMM_BACKENDS) rc = start_blas(s, err);
     if (rc != DC_OK) {
         cuda_close(dev);
         return rc;

@@ -14,14 +14,12 @@ extern "C" {
 #endif
 
 enum {
-    DC_CUDA_RING = 16 << 20,     /* pinned, for what goes to the device */
-    DC_CUDA_PIECE = 4 << 20,     /* of an upload, at most */
-    DC_CUDA_RING_USES = 64,      /* pieces under way */
-    DC_CUDA_TABLES = 8 << 20,    /* on the device, for dc_cuda_stage: several tables of one op */
-    DC_CUDA_RESULTS = 1 << 20,   /* pinned, for dc_cuda_result */
-    DC_CUDA_RESULTS_MAX = 64,    /* results under way */
-    DC_CUDA_SCRATCH = 64 << 20,  /* of ops; panels of unpacked weights */
-    DC_CUDA_WORKSPACE = 32 << 20 /* of cuBLASLt: what it asks for on sm_90 */
+    DC_CUDA_RING = 16 << 20,   /* pinned, for what goes to the device */
+    DC_CUDA_PIECE = 4 << 20,   /* of an upload, at most */
+    DC_CUDA_RING_USES = 64,    /* pieces under way */
+    DC_CUDA_TABLES = 8 << 20,  /* on the device, for dc_cuda_stage: several tables of one op */
+    DC_CUDA_RESULTS = 1 << 20, /* pinned, for dc_cuda_result */
+    DC_CUDA_RESULTS_MAX = 64   /* results under way */
 };
 
 typedef struct dc_cuda_use {
@@ -53,14 +51,15 @@ typedef struct dc_cuda_state {
     size_t memory;                          /* the card's */
     char name[256];
     cudaStream_t stream;
-    cublasLtHandle_t blas;
+    cublasLtHandle_t blas; /* NULL: products without the library */
     struct dc_cuda_products *products;
     dc_cuda_ring ring;
     unsigned char *results; /* pinned */
     dc_cuda_pending pending[DC_CUDA_RESULTS_MAX];
     size_t n_pending, results_used;
     unsigned char *tables, *scratch, *workspace; /* on the device */
-    size_t scratch_room;                         /* DC_CUDA_SCRATCH, or less in a test */
+    size_t scratch_bytes, scratch_room;          /* room: all of it, or less in a test */
+    size_t workspace_bytes;                      /* of cuBLASLt */
     size_t tables_head;
     dc_cuda_block *blocks; /* what dc_dev_alloc and dc_dev_import handed out */
     size_t n_blocks, room, handed_out, peak;
@@ -74,7 +73,7 @@ static inline dc_cuda_state *dc_cuda_state_of(const dc_dev *dev) { return (dc_cu
 int dc_cuda_note(dc_dev *dev, cudaError_t error, const char *op);
 
 /* Made when a device is opened, freed when it is closed. */
-int dc_cuda_products_new(struct dc_cuda_products **out, dc_error *err);
+int dc_cuda_products_new(struct dc_cuda_products **out, size_t workspace_bytes, dc_error *err);
 void dc_cuda_products_free(struct dc_cuda_products *products);
 
 #ifdef __cplusplus

@@ -26,13 +26,16 @@ typedef struct window {
     void *to;
     int64_t ld;
     int rows, columns;
-    int aligned; /* plain types: groups of eight are aligned to 16 bytes */
+    int64_t aligned; /* plain types: groups of eight are aligned to 16 bytes */
 } window;
 
-template <typename S> DC_DEVICE void read_group(float v[8], const S *row, int64_t i, int, int) { dc_read8(v, row, i); }
+template <typename S> DC_DEVICE void read_group(float v[8], const S *row, int64_t i, int, int64_t)
+{
+    dc_read8(v, row, i);
+}
 
 #define READ_PLAIN(type, element) \
-    DC_DEVICE void read_group(float v[8], const element *row, int64_t i, int n, int aligned) \
+    DC_DEVICE void read_group(float v[8], const element *row, int64_t i, int n, int64_t aligned) \
     { \
         if (n == 8 && aligned) { \
             dc_load8(v, row + i); \
@@ -126,6 +129,7 @@ typedef struct entry {
     cublasLtMatmulDesc_t product;
     cublasLtMatrixLayout_t a, b, c;
     cublasLtMatmulAlgo_t algo;
+    size_t workspace; /* bytes it needs */
 } entry;
 
 struct dc_cuda_products {
@@ -134,10 +138,10 @@ struct dc_cuda_products {
     entry slot[SLOTS];
 };
 
-int dc_cuda_products_new(struct dc_cuda_products **out, dc_error *err)
+int dc_cuda_products_new(struct dc_cuda_products **out, size_t workspace_bytes, dc_error *err)
 {
     struct dc_cuda_products *p = static_cast<struct dc_cuda_products *>(dc_calloc(1, sizeof *p));
-    const uint64_t workspace = DC_CUDA_WORKSPACE;
+    const uint64_t workspace = workspace_bytes;
     if (!p) return dc_fail_memory(err, sizeof *p, "a table of products");
     *out = p;
     if (cublasLtMatmulPreferenceCreate(&p->preference) != CUBLAS_STATUS_SUCCESS ||
@@ -240,6 +244,7 @@ static int choose(dc_cuda_state *s, entry *e, const void *bias)
         return 0;
     if (n < 1 || found.state != CUBLAS_STATUS_SUCCESS) return 0;
     e->algo = found.algo;
+    e->workspace = found.workspaceSize;
     return 1;
 }
 
@@ -270,16 +275,16 @@ static void product(dc_dev *dev, const dc_gemm *g, const void *bias)
 {
     dc_cuda_state *s = dc_cuda_state_of(dev);
     const shape key = shape_of(g);
-    const entry *e = entry_of(s, &key, bias);
+    const entry *e = s->blas ? entry_of(s, &key, bias) : nullptr;
     const float beta = g->accumulate ? 1.0f : 0.0f;
-    if (!e->usable) {
+    if (!e || !e->usable) {
         launch_plain(dev, g);
         return;
     }
     if (bias) set_product(e->product, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
     const cublasStatus_t status =
         cublasLtMatmul(s->blas, e->product, &g->alpha, g->b.data, e->a, g->a.data, e->b, &beta, g->c.data, e->c,
-                       g->c.data, e->c, &e->algo, s->workspace, DC_CUDA_WORKSPACE, dc_cuda_stream(dev));
+                       g->c.data, e->c, &e->algo, s->workspace, e->workspace, dc_cuda_stream(dev));
     if (status != CUBLAS_STATUS_SUCCESS)
         dc_fail(&s->failed, DC_EIO, "gemm: cuBLASLt refuses a product of %lld x %lld x %lld: %s",
                 static_cast<long long>(g->M), static_cast<long long>(g->N), static_cast<long long>(g->K),

@@ -213,6 +213,22 @@ static void again(dc_dev *dev)
     free_operands(o);
 }
 
+/* The kernel for what cuBLASLt has no algorithm for. */
+static void without_library(dc_dev *dev)
+{
+    dc_dev_options options = dc_dev_defaults();
+    dc_error err = {0};
+    dc_dev *plain = NULL;
+    options.name = "cuda";
+    options.activation = dev->activation;
+    options.backend = DC_GEMM_REF;
+    if (dc_dev_open(&plain, &options, &err)) fail_msg("%s", err.message);
+    all_layouts(plain, 1, 1, 1, dev->activation, dev->activation, dev->activation);
+    all_layouts(plain, 37, 18, 35, dev->activation, dev->activation, dev->activation);
+    all_layouts(plain, 18, 37, 64, dev->activation, DC_F16, DC_F32);
+    dc_dev_close(plain);
+}
+
 /* Observed: 0.6 of the bound with bf16, whose half an ulp is reached; 0.4 with floats. A product that forgets the last k scores more than 20
  * times the bound in bf16, and 1000 times in floats. */
 void cuda_test_gemm(dc_dev *dev)
@@ -227,6 +243,7 @@ void cuda_test_gemm(dc_dev *dev)
     }
     all_types(dev);
     by_panels(dev);
+    without_library(dev);
     again(dev);
     const gemm_case planted = {16, 33, 100, 0, 0, 1, 0, 0, 1, own, own, own};
     assert_true(share(dev, planted, 1) > (own == DC_BF16 ? 20 : 1000));
