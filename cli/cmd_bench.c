@@ -70,11 +70,10 @@ static void warn_if_busy(void)
 static int run(dc_cli *cli, dc_error *err)
 {
     int rc = DC_OK;
-    const dc_dev_options options = dc_dev_defaults();
     const int quick = dc_cli_get(cli, "--quick") != NULL;
     dc_bench b = {.quick = quick, .seconds = quick ? 0.03 : 0.3, .json = cli->json, .rows = json_array()};
     if (!b.rows) return dc_fail_memory(err, 0, "a table");
-    DC_TRY(dc_dev_open(&b.dev, &options, err));
+    DC_TRY(dc_opened_device(&b.dev, cli, err));
     dc_peak_measure(&b.peak, quick ? 0.1 : 0.5, 1);
     if (!cli->json)
         printf("decant %s · %s\nceilings, measured: %.0f GFLOP/s fp32 on %s registers, %.1f GB/s read from memory\n",
@@ -97,6 +96,7 @@ done:
 
 static const dc_flag flags[] = {
     {"--quick", NULL, "a tenth of the time for each figure, and a model of 6 layers instead of 30"},
+    DC_FLAG_DEVICE,
     {"--kernels", NULL, "leave out the whole step"},
     {NULL, NULL, NULL}};
 

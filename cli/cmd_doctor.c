@@ -95,6 +95,18 @@ static json_t *gemm_json(void)
     return out;
 }
 
+/* Every card, or why there is none. */
+static json_t *cards_json(void)
+{
+    char text[320];
+    dc_error why = {0};
+    json_t *cards = json_array();
+    for (int n = 0; dc_dev_card(text, sizeof text, n, &why) == DC_OK; n++)
+        json_array_append_new(cards, json_string(text));
+    const int none = json_array_size(cards) == 0;
+    return json_pack("{s:o, s:s?}", "cards", cards, "why_none", none ? why.message : NULL);
+}
+
 static json_t *libraries_json(void)
 {
     char hdf5[32], xxhash[32], pcre2[64] = "";
@@ -161,12 +173,22 @@ static void print_memory(const json_t *m)
            dc_human_bytes(a, sizeof a, real(m, "temporary_free")));
 }
 
+static void print_cards(const json_t *cuda)
+{
+    size_t i;
+    json_t *card;
+    const char *why = json_string_value(json_object_get(cuda, "why_none"));
+    if (why) printf("GPU          none: %s\n", why);
+    json_array_foreach(json_object_get(cuda, "cards"), i, card)
+        printf("%-12s cuda:%zu, %s\n", i ? "" : "GPU", i, json_string_value(card));
+}
+
 static void print_rest(const json_t *all)
 {
     const char *key;
     json_t *value;
     int n = 0;
-    puts("GPU          no CUDA in this build");
+    print_cards(json_object_get(all, "cuda"));
     put_list("GEMM", json_object_get(all, "gemm"));
     printf("libraries    ");
     json_object_foreach(json_object_get(all, "libraries"), key, value)
@@ -191,9 +213,9 @@ static int run(dc_cli *cli, dc_error *err)
     json_t *processor = NULL, *all = NULL;
     DC_TRY(dc_dev_open(&dev, &options, err));
     processor = processor_json(err);
-    all = processor ? json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:s, s:n}", "version", DC_VERSION, "processor",
+    all = processor ? json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:s, s:o}", "version", DC_VERSION, "processor",
                                 processor, "memory", memory_json(), "gemm", gemm_json(), "libraries", libraries_json(),
-                                "limits", limits_json(), "device", dc_dev_describe(dev), "cuda")
+                                "limits", limits_json(), "device", dc_dev_describe(dev), "cuda", cards_json())
                     : NULL;
     if (!all) {
         rc = dc_fail_memory(err, 0, "a description of this machine");

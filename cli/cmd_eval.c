@@ -243,6 +243,7 @@ static const dc_flag flags[] = {
     {"--fields", "A,B", "of json_fields: what must be equal (all of the answer's)"},
     {"--limit", "N", "use at most so many rows; 0: all (0)"},
     {"--max-new-tokens", "N", "longest answer (128)"},
+    DC_FLAG_DEVICE,
     {NULL, NULL, NULL}};
 
 const dc_command dc_cmd_eval = {

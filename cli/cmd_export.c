@@ -150,6 +150,7 @@ static const dc_flag flags[] = {{"--model", "M", "an HF directory or a .gguf"},
                                 {"--no-parity", NULL, "do not compare"},
                                 {"--force", NULL, "replace a file that is there"},
                                 {"--restart", NULL, "with a recipe: export again though nothing has changed"},
+                                DC_FLAG_DEVICE,
                                 {NULL, NULL, NULL}};
 
 const dc_command dc_cmd_export = {.name = "export",

@@ -150,6 +150,7 @@ static const dc_flag flags[] = {{"--model", "M", "an HF directory or a .gguf"},
                                 {"--top-k", "N", "keep so many tokens; 0: all (0)"},
                                 {"--max-new-tokens", "N", "at most so many (256)"},
                                 {"--seed", "N", "of the draws (0)"},
+                                DC_FLAG_DEVICE,
                                 {NULL, NULL, NULL}};
 
 const dc_command dc_cmd_generate = {

@@ -66,6 +66,7 @@ static const dc_flag flags[] = {{"--model", "M", "an HF directory or a .gguf"},
                                 {"--adapter", "A", "a PEFT directory"},
                                 {"--ids", "F.json", "the sequence: a JSON list of token ids"},
                                 {"--out", "F.npy", "float32 [T, V]"},
+                                DC_FLAG_DEVICE,
                                 {NULL, NULL, NULL}};
 
 const dc_command dc_cmd_logits = {.name = "logits",

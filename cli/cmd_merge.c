@@ -72,6 +72,7 @@ static const dc_flag flags[] = {{"--model", "M", "the base: an HF directory or a
                                 {"--dtype", "T", "f32, bf16 or f16 (the base's own; f32 for a quantized base)"},
                                 {"--force", NULL, "replace a model that is there"},
                                 {"--restart", NULL, "with a recipe: merge again though nothing has changed"},
+                                DC_FLAG_DEVICE,
                                 {NULL, NULL, NULL}};
 
 const dc_command dc_cmd_merge = {

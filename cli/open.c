@@ -6,15 +6,21 @@
 
 #include "core/json.h"
 
+int dc_opened_device(dc_dev **out, const dc_cli *cli, dc_error *err)
+{
+    dc_dev_options options = dc_dev_defaults();
+    options.name = dc_cli_get(cli, "--device");
+    return dc_dev_open(out, &options, err);
+}
+
 int dc_opened_model(dc_opened *o, const dc_cli *cli, int with_tokenizer, dc_error *err)
 {
     int rc = DC_OK;
     const char *path, *adapter = dc_cli_get(cli, "--adapter");
     const dc_model_options options = dc_model_defaults();
-    const dc_dev_options device = dc_dev_defaults();
     *o = (dc_opened){.adapter = -1};
     DC_TRY(dc_cli_need(&path, cli, "--model", err));
-    DC_TRY(dc_dev_open(&o->dev, &device, err));
+    DC_TRY(dc_opened_device(&o->dev, cli, err));
     DC_TRY(dc_model_open(&o->model, o->dev, path, &options, err));
     if (adapter) {
         DC_TRY(dc_lora_open(&o->lora, o->model, 0, adapter, 0, err));

@@ -13,6 +13,16 @@
 extern "C" {
 #endif
 
+/* The flag of commands that open a device outside a recipe; all that call dc_opened_model have it. */
+#define DC_FLAG_DEVICE \
+    { \
+        "--device", "NAME", \
+            "where to compute, as the recipe key `device`: auto (the default), cpu, or a GPU by its name" \
+    }
+
+/* The device that --device names. */
+int dc_opened_device(dc_dev **out, const dc_cli *cli, dc_error *err);
+
 typedef struct dc_opened {
     dc_dev *dev;
     dc_model *model;

@@ -23,13 +23,14 @@ static int save_recipe(const dc_session *s, dc_error *err)
     return rc;
 }
 
-/* Precisions that no device of this build computes in. */
-static int check_precision(const dc_recipe *r, dc_error *err)
+/* Precisions that the device does not compute in. */
+static int check_precision(const dc_recipe *r, const dc_dev *dev, dc_error *err)
 {
     static const char *const keys[] = {"train.bf16", "teacher.train.bf16"};
+    if (dev->activation == DC_BF16) return DC_OK;
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         if (dc_recipe_bool(r, keys[i]))
-            return dc_fail(err, DC_EUSAGE, "%s: %s is not supported on this device yet; it computes in fp32",
+            return dc_fail(err, DC_EUSAGE, "%s: %s is not supported on this device; it computes in fp32",
                            dc_recipe_place(r, keys[i]), keys[i]);
     if (strcmp(dc_recipe_str(r, "teacher.compute"), "fp32"))
         return dc_fail(err, DC_EUSAGE, "%s: teacher.compute must be fp32 on this device",
@@ -42,17 +43,18 @@ int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err)
     int rc = DC_OK;
     *s = (dc_session){.lock = -1, .quiet = cli->json};
     DC_TRY(dc_recipe_load(&s->recipe, cli->recipe, cli->overrides, cli->n_overrides, err));
-    DC_TRY(check_precision(s->recipe, err));
-    s->dir = dc_recipe_str(s->recipe, "output_dir");
-    DC_TRY(dc_mkdirs(s->dir, err));
-    DC_TRY(dc_lock_take(&s->lock, s->dir, err));
     dc_dev_options device = dc_dev_defaults();
     device.name = dc_recipe_str(s->recipe, "device");
     DC_TRY(dc_dev_open(&s->dev, &device, err));
+    DC_TRY(check_precision(s->recipe, s->dev, err));
+    s->dir = dc_recipe_str(s->recipe, "output_dir");
+    DC_TRY(dc_mkdirs(s->dir, err));
+    DC_TRY(dc_lock_take(&s->lock, s->dir, err));
     DC_TRY(save_recipe(s, err));
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
     dc_log(DC_LOG_INFO, "decant %s · %s · %.0f GiB · recipe %s · output %s", DC_VERSION, dc_dev_describe(s->dev),
            memory / 0x1p30, cli->recipe, s->dir);
+    if (*dc_dev_why(s->dev)) dc_log(DC_LOG_INFO, "on the CPU: %s", dc_dev_why(s->dev));
 done:
     if (rc != DC_OK) dc_session_close(s);
     return rc;

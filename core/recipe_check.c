@@ -215,12 +215,22 @@ static int parse_boolean(int64_t *out, const char *text)
     return -1;
 }
 
+/* A choice that ends in ":N" takes any number there. */
+static int fits(const char *choice, size_t length, const char *text)
+{
+    const int numbered = length > 2 && !strncmp(choice + length - 2, ":N", 2);
+    const size_t fixed = numbered ? length - 1 : length;
+    if (strncmp(choice, text, fixed)) return 0;
+    const char *rest = text + fixed;
+    return numbered ? *rest && strspn(rest, "0123456789") == strlen(rest) : !*rest;
+}
+
 static int is_choice(const char *choices, const char *text)
 {
-    const size_t n = strlen(text);
-    for (const char *at = choices; n; at++) {
-        if (!strncmp(at, text, n) && (at[n] == '|' || !at[n])) return 1;
-        if (!(at = strchr(at, '|'))) break;
+    for (const char *at = choices; *at; at += *at == '|') {
+        const size_t length = strcspn(at, "|");
+        if (fits(at, length, text)) return 1;
+        at += length;
     }
     return 0;
 }

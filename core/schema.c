@@ -84,7 +84,8 @@ static const dc_key keys[] = {
     STR("output_dir", "runs/decant", NULL, OK, "", "folder of everything the run writes"),
     INT("seed", "0", 0, UP, NO, "ptT",
         "seeds everything: initial values, order, dropout, the draws of sampled targets"),
-    STR("device", "auto", "auto|cpu|cuda", OK, "", "where to compute; auto: the GPU when there is one"),
+    STR("device", "auto", "auto|cpu|cuda|cuda:N", OK, "",
+        "where to compute; auto: the first GPU when there is one, else the CPU; cuda:N: GPU N, from 0"),
     STRS("stages", NULL, "prepare|teach|train|merge|export", OK, "",
          "stages of decant run; default: those the recipe's sections ask for"),
 

@@ -55,8 +55,10 @@ __attribute__((weak)) void dc_glu_overlay_cuda(dc_ops *ops);   /* glu_fwd, glu_b
 __attribute__((weak)) void dc_loss_overlay_cuda(dc_ops *ops);  /* loss */
 __attribute__((weak)) void dc_norm_overlay_cuda(dc_ops *ops);  /* rmsnorm_fwd, rmsnorm_bwd */
 __attribute__((weak)) void dc_rope_overlay_cuda(dc_ops *ops);  /* rope */
-__attribute__((weak)) void dc_rows_overlay_cuda(dc_ops *ops);  /* embed_fwd, embed_bwd, gather, scatter_add, colsum, dequant */
-__attribute__((weak)) void dc_vec_overlay_cuda(dc_ops *ops);   /* sumsq, add, axpy, fill, softcap_fwd, softcap_bwd, dropout, nonfinite */
+__attribute__((weak)) void
+dc_rows_overlay_cuda(dc_ops *ops); /* embed_fwd, embed_bwd, gather, scatter_add, colsum, dequant */
+__attribute__((weak)) void
+dc_vec_overlay_cuda(dc_ops *ops); /* sumsq, add, axpy, fill, softcap_fwd, softcap_bwd, dropout, nonfinite */
 
 #ifdef __cplusplus
 }

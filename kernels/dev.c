@@ -21,8 +21,7 @@ static int choose_kind(const dc_dev_kind **out, const char *name, dc_error *why,
     *out = &dc_dev_kind_cpu;
     if (strcmp(name, "cpu") == 0) return DC_OK;
     if (strcmp(name, "auto") == 0) {
-        if (!cuda) dc_fail(why, DC_EUNKNOWN, "this build has no CUDA device");
-        else if (cuda->present("cuda", why) == DC_OK) *out = cuda;
+        if (cuda && cuda->present("cuda", why) == DC_OK) *out = cuda;
         return DC_OK;
     }
     if (!is_cuda(name))
@@ -52,6 +51,12 @@ int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err)
     }
     *out = dev;
     return DC_OK;
+}
+
+int dc_dev_card(char *text, size_t size, int n, dc_error *err)
+{
+    const dc_dev_kind *cuda = dc_dev_kind_cuda();
+    return cuda ? cuda->card(text, size, n, err) : dc_fail(err, DC_EUNKNOWN, "this build has no CUDA device");
 }
 
 void dc_dev_close(dc_dev *dev)

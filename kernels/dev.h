@@ -38,9 +38,12 @@ dc_dev_options dc_dev_defaults(void);
  * is DC_EUNKNOWN, with the reason. */
 int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err);
 void dc_dev_close(dc_dev *dev); /* NULL is fine */
+/* The n-th card, from 0, in a line: "NVIDIA H100 80GB HBM3, 79 GiB, compute capability 9.0". DC_EUNKNOWN, with the reason, when there is
+ * none: no such card, no driver, no CUDA in this program. */
+int dc_dev_card(char *text, size_t size, int n, dc_error *err);
 /* "2 cores, AVX-512 BF16, oneDNN 2.6.3" for the start-up line. */
 const char *dc_dev_describe(const dc_dev *dev);
-/* Why "auto" is the CPU here, in a line; "" when it is not, or when the device was named. */
+/* Why "auto" is the CPU in a program with CUDA, in a line; else "". */
 const char *dc_dev_why(const dc_dev *dev);
 /* What must be equal for the same bits: processor path, GEMM backend and its version. Stands in checkpoints. */
 const char *dc_dev_path(const dc_dev *dev);

@@ -208,7 +208,7 @@ static void cuda_free(dc_dev *dev, void *memory)
 
 static int cuda_import(dc_dev *dev, const void **out, const void *host, size_t bytes, const char *what, dc_error *err)
 {
-    void *memory;
+    void *memory = nullptr;
     const int rc = cuda_alloc(dev, &memory, bytes, what, err);
     if (rc != DC_OK) return rc;
     push(dev, memory, host, bytes, "import");
@@ -315,6 +315,19 @@ static int cuda_present(const char *name, dc_error *err)
     int index;
     cudaDeviceProp card;
     return find(&index, &card, name, err);
+}
+
+static int cuda_card(char *text, size_t size, int n, dc_error *err)
+{
+    char name[32];
+    int index;
+    cudaDeviceProp card;
+    snprintf(name, sizeof name, "cuda:%d", n);
+    const int rc = find(&index, &card, name, err);
+    if (rc == DC_OK)
+        snprintf(text, size, "%s, %.0f GiB, compute capability %d.%d", card.name,
+                 static_cast<double>(card.totalGlobalMem) / 0x1p30, card.major, card.minor);
+    return rc;
 }
 
 /* ---- opening and closing ---- */
@@ -431,8 +444,9 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
 static const char *cuda_describe(const dc_dev *dev) { return dc_cuda_state_of(dev)->describe; }
 static const char *cuda_path(const dc_dev *dev) { return dc_cuda_state_of(dev)->path; }
 
-static const dc_dev_kind kind = {cuda_present,  cuda_open, cuda_close,  cuda_describe,     cuda_path,
-                                 cuda_alloc,    cuda_free, cuda_import, cuda_drop,         cuda_upload,
-                                 cuda_download, cuda_copy, cuda_sync,   cuda_memory_bytes, cuda_scratch_bytes};
+static const dc_dev_kind kind = {cuda_present,  cuda_card, cuda_open,         cuda_close,
+                                 cuda_describe, cuda_path, cuda_alloc,        cuda_free,
+                                 cuda_import,   cuda_drop, cuda_upload,       cuda_download,
+                                 cuda_copy,     cuda_sync, cuda_memory_bytes, cuda_scratch_bytes};
 
 const dc_dev_kind *dc_dev_kind_cuda(void) { return &kind; }

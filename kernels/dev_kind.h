@@ -9,7 +9,9 @@ extern "C" {
 #endif
 
 typedef struct dc_dev_kind {
-    int (*present)(const char *name, dc_error *err); /* DC_OK when the device of that name can be opened, else why not */
+    int (*present)(const char *name,
+                   dc_error *err); /* DC_OK when the device of that name can be opened, else why not */
+    int (*card)(char *text, size_t size, int n, dc_error *err);             /* dc_dev_card; NULL for a CPU */
     int (*open)(dc_dev *dev, const dc_dev_options *options, dc_error *err); /* cleans up after itself when it fails */
     void (*close)(dc_dev *dev);
     const char *(*describe)(const dc_dev *dev);

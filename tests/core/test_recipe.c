@@ -55,7 +55,8 @@ static const char everything[] = "seed: 7\n"
                                  "  learning_rate: 1e-3\n"
                                  "  adam_epsilon: 1e-08\n"
                                  "  num_train_epochs: 3\n"
-                                 "export: [q8_0, {type: q4_0, name: small}]\n";
+                                 "export: [q8_0, {type: q4_0, name: small}]\n"
+                                 "device: cuda:12\n";
 
 static void values_are_read(void **state)
 {
@@ -82,6 +83,7 @@ static void values_are_read(void **state)
     assert_int_equal(dc_recipe_count(r, "lora.rank_pattern"), 2);
     assert_true(dc_recipe_map_at(r, "lora.rank_pattern", 1, &key) == 8);
     assert_string_equal(key, "v_proj");
+    assert_string_equal(dc_recipe_str(r, "device"), "cuda:12");
     assert_int_equal(dc_recipe_count(r, "lora.alpha_pattern"), 0);
     assert_true(dc_recipe_real(r, "train.learning_rate") == 1e-3);
     assert_true(dc_recipe_real(r, "train.adam_epsilon") == 1e-8);
@@ -223,6 +225,10 @@ static void wrong_values_are_told(void **state)
         {"data: {train: [{weight: 2}]}", "a.yaml:1:16: data.train[0] needs a 'path'"},
         {"data: {train: [a, ~]}", "a.yaml:1:19: data.train[1] must be a path or a section, not empty"},
         {"data: {train: [[a]]}", "a.yaml:1:16: data.train[0] must be a path or a section, not a list"},
+        {"device: cuda:-1",
+         "a.yaml:1:9: device must be one of auto, cpu, cuda, cuda:N, not 'cuda:-1'; did you mean 'cuda:N'?"},
+        {"device: cuda:x1",
+         "a.yaml:1:9: device must be one of auto, cpu, cuda, cuda:N, not 'cuda:x1'; did you mean 'cuda:N'?"},
         {"export: [q9]", "a.yaml:1:10: export[0].type must be one of f32, f16, bf16, q8_0, q4_0, not 'q9'"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
