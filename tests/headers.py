@@ -1,4 +1,4 @@
-"""Every header compiles alone, as C11 and as C++17. usage: headers.py CC"""
+"""Every header compiles alone, as C11 and as C++17; those of the CUDA device against the headers of its emulation. usage: headers.py CC"""
 import os, pathlib, shutil, subprocess, sys, tempfile
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,7 +14,7 @@ flags = subprocess.run(["pkg-config", "--cflags", "hdf5-serial", "jansson"], cap
 def check(job):
     header, compiler = job
     source = f'#include "{header}"\n#include "{header}"\n'
-    p = subprocess.run([*compiler, "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-I.", *flags, "-fsyntax-only", "-"],
+    p = subprocess.run([*compiler, "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-I.", "-Itests/emu/include", *flags, "-fsyntax-only", "-"],
                        input=source, capture_output=True, text=True)
     return f"{header} ({compiler[1]}):\n{p.stderr}" if p.returncode else None
 

@@ -42,11 +42,11 @@ def check(path):
 def main():
     bad, n = [], 0
     for folder in FOLDERS:
-        for path in sorted([*pathlib.Path(folder).glob("*.[ch]"), *pathlib.Path(folder).glob("*.cu")]):
+        for path in sorted([*pathlib.Path(folder).glob("*.[ch]"), *pathlib.Path(folder).glob("*.cu*")]):
             n += 1
             bad += check(path)
     for folder in [*FOLDERS, "tests", "bench", "scripts", "cmake", "configs", "docs"]:
-        for path in sorted(p for p in pathlib.Path(folder).rglob("*") if p.suffix in {".c", ".h", ".cu", ".py", ".cmake", ".md", ".sh", ".yaml"}):
+        for path in sorted(p for p in pathlib.Path(folder).rglob("*") if p.suffix in {".c", ".h", ".cu", ".cuh", ".py", ".cmake", ".md", ".sh", ".yaml"}):
             if path.name == "seams.py" or "corpus" in path.parts:
                 continue
             for i, line in enumerate(path.read_text().splitlines()):
