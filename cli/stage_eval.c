@@ -190,7 +190,7 @@ static int open_table(table *t, dc_error *err)
     if (teacher) DC_TRY(dc_model_open(&t->teacher, t->s->dev, teacher, &o, err));
     if (dc_path_exists(eval)) {
         DC_TRY(dc_set_open(&t->set, data, "eval", err));
-        DC_TRY(dc_session_loader(&t->loader, t->s, t->set, "train", 1, 0, err));
+        DC_TRY(dc_session_loader(&t->loader, t->s, t->set, "train", 1, 0, NULL, err));
         if (t->teacher) DC_TRY(dc_parity_reference_new(&t->reference, t->teacher, -1, t->loader, KL_TOKENS, err));
     }
 done:

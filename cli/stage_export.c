@@ -101,7 +101,7 @@ static int parity_loader(dc_set **set, dc_loader **loader, const dc_session *s, 
         goto done;
     }
     DC_TRY(dc_set_open(set, data, dc_path_exists(eval) ? "eval" : "train", err));
-    DC_TRY(dc_session_loader(loader, s, *set, "train", 1, 0, err));
+    DC_TRY(dc_session_loader(loader, s, *set, "train", 1, 0, NULL, err));
 done:
     dc_free(data);
     dc_free(eval);
