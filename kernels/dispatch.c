@@ -20,5 +20,8 @@ void dc_cpu_ops(dc_ops *ops, unsigned features)
         dc_rope_overlay_avx2(ops);
         dc_rows_overlay_avx2(ops);
     }
-    if ((features & DC_FEATURES_AVX512) == DC_FEATURES_AVX512) dc_attn_overlay_avx512(ops);
+    if ((features & DC_FEATURES_AVX512) == DC_FEATURES_AVX512) {
+        dc_attn_overlay_avx512(ops);
+        dc_loss_overlay_avx512(ops);
+    }
 }

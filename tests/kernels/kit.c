@@ -95,7 +95,10 @@ dc_ops kit_ops(unsigned features)
     dc_ops ops;
     dc_cpu_ops(&ops, features & ~KIT_PAIR);
 #if defined(__x86_64__)
-    if (features & KIT_PAIR) kit_attn_overlay_pair(&ops);
+    if (features & KIT_PAIR) {
+        kit_attn_overlay_pair(&ops);
+        kit_loss_overlay_pair(&ops);
+    }
 #endif
     return ops;
 }

@@ -46,7 +46,9 @@ enum { KIT_PATHS = 4 };
 #define KIT_PAIR (1u << 31)
 size_t kit_paths(unsigned out[KIT_PATHS]);
 dc_ops kit_ops(unsigned features);
-void kit_attn_overlay_pair(dc_ops *ops); /* pair_attn.c */
+/* pair_*.c */
+void kit_attn_overlay_pair(dc_ops *ops);
+void kit_loss_overlay_pair(dc_ops *ops);
 
 /* Fails the test when the arrays differ in a bit. */
 void kit_same_bits(const float *a, const float *b, int64_t n);
