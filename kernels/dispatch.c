@@ -22,6 +22,7 @@ void dc_cpu_ops(dc_ops *ops, unsigned features)
     }
     if ((features & DC_FEATURES_AVX512) == DC_FEATURES_AVX512) {
         dc_attn_overlay_avx512(ops);
+        dc_glu_overlay_avx512(ops);
         dc_loss_overlay_avx512(ops);
     }
 }

@@ -23,6 +23,7 @@ void dc_attn_overlay_avx2(dc_ops *ops) { (void)ops; }
 void dc_attn_overlay_avx512(dc_ops *ops) { (void)ops; }
 void dc_dropout_overlay_avx2(dc_ops *ops) { (void)ops; }
 void dc_glu_overlay_avx2(dc_ops *ops) { (void)ops; }
+void dc_glu_overlay_avx512(dc_ops *ops) { (void)ops; }
 void dc_loss_overlay_avx2(dc_ops *ops) { (void)ops; }
 void dc_loss_overlay_avx512(dc_ops *ops) { (void)ops; }
 void dc_norm_overlay_avx2(dc_ops *ops) { (void)ops; }

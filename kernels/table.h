@@ -22,6 +22,7 @@ enum { DC_FEATURES_AVX512 = DC_FEATURES_AVX2 | DC_CPU_AVX512F | DC_CPU_AVX512BW 
 void dc_adamw_overlay_avx2(dc_ops *ops);
 void dc_dropout_overlay_avx2(dc_ops *ops);
 void dc_glu_overlay_avx2(dc_ops *ops);
+void dc_glu_overlay_avx512(dc_ops *ops);
 void dc_norm_overlay_avx2(dc_ops *ops);
 void dc_rope_overlay_avx2(dc_ops *ops);
 void dc_rows_overlay_avx2(dc_ops *ops);

@@ -97,6 +97,7 @@ dc_ops kit_ops(unsigned features)
 #if defined(__x86_64__)
     if (features & KIT_PAIR) {
         kit_attn_overlay_pair(&ops);
+        kit_glu_overlay_pair(&ops);
         kit_loss_overlay_pair(&ops);
     }
 #endif

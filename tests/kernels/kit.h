@@ -48,6 +48,7 @@ size_t kit_paths(unsigned out[KIT_PATHS]);
 dc_ops kit_ops(unsigned features);
 /* pair_*.c */
 void kit_attn_overlay_pair(dc_ops *ops);
+void kit_glu_overlay_pair(dc_ops *ops);
 void kit_loss_overlay_pair(dc_ops *ops);
 
 /* Fails the test when the arrays differ in a bit. */
