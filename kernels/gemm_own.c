@@ -185,7 +185,7 @@ static void cut(product *p, int64_t threads)
 const dc_gemm_kernel *dc_gemm_own_kernel(unsigned features)
 {
     if ((features & DC_FEATURES_AVX2) != DC_FEATURES_AVX2 || !dc_gemm_kernel_avx2.run) return NULL;
-    return features & DC_CPU_AVX512F ? &dc_gemm_kernel_avx512 : &dc_gemm_kernel_avx2;
+    return (features & DC_FEATURES_AVX512) == DC_FEATURES_AVX512 ? &dc_gemm_kernel_avx512 : &dc_gemm_kernel_avx2;
 }
 
 void dc_gemm_own(const dc_gemm_kernel *kernel, float *scratch, const dc_gemm *g)

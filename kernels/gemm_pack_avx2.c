@@ -6,7 +6,7 @@
 
 #include "core/error.h"
 #include "kernels/table.h"
-#include "kernels/vec_avx2.h"
+#include "kernels/vec.h"
 
 enum {
     GROUP = 8,  /* rows that are transposed together */
@@ -80,8 +80,7 @@ static inline __attribute__((always_inline)) void deal(float *out, int64_t panel
     for (; n + width <= N; n += take, out += panel)
         for (int64_t c = 0; c < width; c += 8) _mm256_storeu_ps(out + c, _mm256_loadu_ps(row + n + c));
     for (; n < N; n += take, out += panel)
-        for (int64_t c = 0; c < width; c += 8)
-            _mm256_storeu_ps(out + c, _mm256_maskload_ps(row + n + c, dc_mask8(N - n - c)));
+        for (int64_t c = 0; c < width; c += 8) dc_store(out + c, dc_load_n(row + n + c, N - n - c));
 }
 
 /* Stored [K, N]: a row is cut up. */

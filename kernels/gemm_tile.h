@@ -32,7 +32,7 @@ typedef struct dc_gemm_kernel {
     int64_t rows, columns;
 } dc_gemm_kernel;
 
-/* No `run` where the processor is another. AVX-512 needs AVX512F, and AVX2 and FMA for packing. */
+/* No `run` where the processor is another. AVX-512 needs DC_FEATURES_AVX512 (kernels/table.h). */
 extern const dc_gemm_kernel dc_gemm_kernel_avx2, dc_gemm_kernel_avx512;
 
 /* A part of a matrix [K, N] as panels: columns n + p * take .. of it become panel p, `width` floats (a multiple of 8)

@@ -1,10 +1,9 @@
-/* kernels/gemm_tile_tmpl.c -- the kernel of gemm_tile.h, included with DC_LANES, ROWS and KERNEL (its name) defined.
+/* kernels/gemm_tile_tmpl.c -- the kernel of gemm_tile.h in registers of kernels/vec.h, included with ROWS and KERNEL (its name) defined.
  *
  * A tile is ROWS x 2 vectors. Each step of k loads two vectors of B, and one number of A for each row. */
-#include "kernels/gemm_lanes.h"
-
-#include "kernels/gemm_tile.h"
 #include "core/error.h"
+#include "kernels/gemm_tile.h"
+#include "kernels/vec.h"
 
 #define UNROLL _Pragma("GCC unroll 16")
 
@@ -20,12 +19,12 @@ enum { COLUMNS = 2 * DC_LANES, AHEAD = 16 };
 /* Rows of A are reached from one pointer for every three, as [p], [p + row], [p + 2 row]. */
 enum { BASES = (ROWS + 2) / 3 };
 
-DC_INLINE lanes load(const float *p, int last, int n) { return last ? lanes_load_first(p, n) : lanes_load(p); }
+DC_INLINE dc_vec load(const float *p, int last, int n) { return last ? dc_load_n(p, n) : dc_load(p); }
 
-DC_INLINE void store(float *p, lanes x, int last, int n)
+DC_INLINE void store(float *p, dc_vec x, int last, int n)
 {
-    if (last) lanes_store_first(p, x, n);
-    else lanes_store(p, x);
+    if (last) dc_store_n(p, n, x);
+    else dc_store(p, x);
 }
 
 /* Of the last of a tile's vectors only `n` lanes are C's. `rows`, `vectors` and `last` are constants in every call, and the loops
@@ -33,13 +32,13 @@ DC_INLINE void store(float *p, lanes x, int last, int n)
 DC_INLINE void tile(const dc_gemm_rows *r, int64_t column, const float *b, const int rows, const int vectors,
                     const int last, int n)
 {
-    lanes acc[ROWS][2];
+    dc_vec acc[ROWS][2];
     const float *a[BASES];
     const int64_t a_row = r->a_row, a_k = r->a_k, b_k = r->b_k, ldc = r->ldc;
     float *c = r->c + column;
     UNROLL for (int i = 0; i < rows; i++)
     {
-        UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = lanes_zero();
+        UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = dc_set(0);
         __builtin_prefetch(c, 1);
         __builtin_prefetch(c + vectors * DC_LANES - 1, 1);
         STEP(c, ldc);
@@ -47,18 +46,18 @@ DC_INLINE void tile(const dc_gemm_rows *r, int64_t column, const float *b, const
     c = r->c + column;
     UNROLL for (int i = 0; i < rows; i += 3) a[i / 3] = r->a + i * a_row;
     for (int64_t k = r->K; k > 0; k--) {
-        lanes bv[2];
+        dc_vec bv[2];
         UNROLL for (int v = 0; v < vectors; v++) bv[v] = load(b + v * DC_LANES, last && v == vectors - 1, n);
         UNROLL for (int i = 0; i < rows; i++)
         {
-            const lanes av = lanes_all(a[i / 3][i % 3 * a_row]);
-            UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = lanes_fma(av, bv[v], acc[i][v]);
+            const dc_vec av = dc_set(a[i / 3][i % 3 * a_row]);
+            UNROLL for (int v = 0; v < vectors; v++) acc[i][v] = dc_fma(av, bv[v], acc[i][v]);
         }
         UNROLL for (int i = 0; i < rows; i += 3) STEP(a[i / 3], a_k);
         b += b_k;
         UNROLL for (int v = 0; v < vectors * DC_LANES; v += 16) __builtin_prefetch(b + AHEAD * b_k + v);
     }
-    const lanes alpha = lanes_all(r->alpha);
+    const dc_vec alpha = dc_set(r->alpha);
     const int accumulate = r->accumulate;
     UNROLL for (int i = 0; i < rows; i++)
     {
@@ -66,8 +65,7 @@ DC_INLINE void tile(const dc_gemm_rows *r, int64_t column, const float *b, const
         {
             const int part = last && v == vectors - 1;
             float *at = c + v * DC_LANES;
-            store(at, accumulate ? lanes_fma(alpha, acc[i][v], load(at, part, n)) : lanes_mul(alpha, acc[i][v]), part,
-                  n);
+            store(at, accumulate ? dc_fma(alpha, acc[i][v], load(at, part, n)) : dc_mul(alpha, acc[i][v]), part, n);
         }
         STEP(c, ldc);
     }
@@ -78,7 +76,7 @@ DC_INLINE void tile(const dc_gemm_rows *r, int64_t column, const float *b, const
         for (int v = 0; v < vectors; v++) {
             const int part = last && v == vectors - 1;
             float *at = c + v * DC_LANES;
-            store(at, lanes_add(load(at, part, n), load(bias + v * DC_LANES, part, n)), part, n);
+            store(at, dc_add(load(at, part, n), load(bias + v * DC_LANES, part, n)), part, n);
         }
     }
 }
