@@ -32,7 +32,7 @@ typedef struct dc_dev_options {
 dc_dev_options dc_dev_defaults(void);
 int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err);
 void dc_dev_close(dc_dev *dev); /* NULL is fine */
-/* "2 cores, AVX-512 BF16, oneDNN 2.6.3" for the start-up line. */
+/* "2 cores, AVX-512 BF16, own GEMM" for the start-up line. */
 const char *dc_dev_describe(const dc_dev *dev);
 /* What must be equal for the same bits: processor path, GEMM backend and its version. Stands in checkpoints. */
 const char *dc_dev_path(const dc_dev *dev);

@@ -24,7 +24,7 @@ static double share(kit_array y)
 void test_glu_fwd(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t a = 0; a < KIT_COUNT(acts); a++) {
@@ -75,7 +75,7 @@ void test_glu_bwd(void **state)
 {
     (void)state;
     glu_oracle_is_the_derivative();
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t a = 0; a < KIT_COUNT(acts); a++) {
