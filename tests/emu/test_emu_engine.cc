@@ -190,8 +190,8 @@ static void test_divergent_barrier(void **)
 int main()
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_indices),          cmocka_unit_test(test_missing_barrier),
-        cmocka_unit_test(test_missing_syncwarp), cmocka_unit_test(test_block_helpers),
+        cmocka_unit_test(test_indices),           cmocka_unit_test(test_missing_barrier),
+        cmocka_unit_test(test_missing_syncwarp),  cmocka_unit_test(test_block_helpers),
         cmocka_unit_test(test_divergent_barrier),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
