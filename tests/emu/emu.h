@@ -24,8 +24,8 @@ void dc_emu_protect(int on);
 /* The number of devices, 1; 0: none. DC_EMU_DEVICES. Their memory in bytes, 4 GiB. DC_EMU_MEMORY (bytes, or with K, M, G). */
 void dc_emu_devices(int n);
 void dc_emu_memory(size_t bytes);
-/* Compute capability, 8.0: how much shared memory a block may have. DC_EMU_CAPABILITY ("9.0"). */
-void dc_emu_capability(int major, int minor);
+/* Compute capability, 8.0: how much shared memory a block may have. 0, or -1 for one that is not known. DC_EMU_CAPABILITY ("9.0"). */
+int dc_emu_capability(int major, int minor);
 
 /* Frees everything, forgets every error: the state of a process that has done nothing yet. Checks guard zones before: the number
  * of damaged ones. */

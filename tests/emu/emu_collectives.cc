@@ -25,15 +25,14 @@ int dc_emu_block_barrier(const char *what, int predicate, const char *file, int 
     me->mask = 0;
     w->barriers++;
     w->predicates += predicate != 0;
-    if (++w->arrived < w->n_threads) {
+    if (w->arrived++ == 0) w->first_arrived = w->current;
+    const dc_emu_thread *a = &w->threads[w->first_arrived];
+    if (a->line != line || a->what != what || a->file != file)
+        dc_emu_thread_fails("divergent: it waits in %s at %s:%d, thread (%u,%u,%u) in %s at %s:%d", what, file, line,
+                            a->index.x, a->index.y, a->index.z, a->what, a->file, a->line);
+    if (w->arrived < w->n_threads) {
         dc_emu_thread_waits(w);
     } else {
-        for (int t = 0; t < w->n_threads; t++) {
-            const dc_emu_thread *a = &w->threads[t];
-            if (a->line != line || a->what != what || (a->file != file && strcmp(a->file, file)))
-                dc_emu_thread_fails("divergent: it waits in %s at %s:%d, thread (%u,%u,%u) in %s at %s:%d", what, file,
-                                    line, a->index.x, a->index.y, a->index.z, a->what, a->file, a->line);
-        }
         w->arrived = 0;
         w->result = w->predicates;
         w->predicates = 0;
@@ -54,17 +53,16 @@ static unsigned existing_lanes(const dc_emu_worker *w)
 unsigned dc_emu_existing(unsigned mask) { return mask & existing_lanes(dc_emu_self); }
 
 /* All lanes of `mask` wait: is it with each other? A lane may wait in a smaller meeting first; then nothing happens yet. */
-static int all_meet(const dc_emu_worker *w, const dc_emu_thread *lanes, const dc_emu_thread *me, unsigned mask)
+static int all_meet(const dc_emu_thread *lanes, const dc_emu_thread *me, unsigned mask)
 {
     for (unsigned left = mask; left; left &= left - 1) {
         const dc_emu_thread *a = &lanes[__builtin_ctz(left)];
         if (a->mask != me->mask) return 0;
-        if (a->what != me->what && strcmp(a->what, me->what))
-            dc_emu_thread_fails("divergent: it waits in %s at %s:%d, thread (%u,%u,%u) with the same mask %08x in %s at %s:%d",
-                                me->what, me->file, me->line, a->index.x, a->index.y, a->index.z, a->mask, a->what, a->file,
-                                a->line);
+        if (a->what != me->what)
+            dc_emu_thread_fails(
+                "divergent: it waits in %s at %s:%d, thread (%u,%u,%u) with the same mask %08x in %s at %s:%d",
+                me->what, me->file, me->line, a->index.x, a->index.y, a->index.z, a->mask, a->what, a->file, a->line);
     }
-    (void)w;
     return 1;
 }
 
@@ -76,7 +74,8 @@ void dc_emu_warp(const char *what, unsigned mask, void *post, void (*complete)(v
     dc_emu_thread *lanes = &w->threads[first], *me = &lanes[lane];
     const unsigned present = mask & existing_lanes(w);
     if (!(mask >> lane & 1))
-        dc_emu_thread_fails("lane %d calls %s at %s:%d with the mask %08x, which lacks it", lane, what, file, line, mask);
+        dc_emu_thread_fails("lane %d calls %s at %s:%d with the mask %08x, which lacks it", lane, what, file, line,
+                            mask);
     me->state = DC_EMU_IN_WARP;
     me->what = what;
     me->file = file;
@@ -85,7 +84,7 @@ void dc_emu_warp(const char *what, unsigned mask, void *post, void (*complete)(v
     me->post = post;
     w->barriers++;
     w->waiting[warp] |= 1u << lane;
-    if ((w->waiting[warp] & present) != present || !all_meet(w, lanes, me, present)) {
+    if ((w->waiting[warp] & present) != present || !all_meet(lanes, me, present)) {
         dc_emu_thread_waits(w);
     } else {
         if (complete) {
@@ -135,8 +134,8 @@ static void shuffle_complete(void *const *posts, unsigned mask)
     }
 }
 
-unsigned long long dc_emu_shuffle(const char *what, enum dc_emu_shuffle_mode mode, unsigned mask, unsigned long long bits,
-                                  unsigned b, int width, const char *file, int line)
+unsigned long long dc_emu_shuffle(const char *what, enum dc_emu_shuffle_mode mode, unsigned mask,
+                                  unsigned long long bits, unsigned b, int width, const char *file, int line)
 {
     if (width < 1 || width > DC_EMU_WARP || width & (width - 1))
         dc_emu_thread_fails("%s at %s:%d with a width of %d", what, file, line, width);
@@ -232,31 +231,32 @@ struct dc_emu_copy {
 void dc_emu_cp_async(void *shared, const void *global, int bytes, int read_bytes, const char *file, int line)
 {
     dc_emu_worker *w = dc_emu_self;
-    dc_emu_thread *me = &w->threads[w->current];
+    dc_emu_copies *mine = &w->copies[w->current];
     if (bytes != 4 && bytes != 8 && bytes != 16)
         dc_emu_thread_fails("asynchronous copy of %d bytes at %s:%d", bytes, file, line);
     if ((uintptr_t)shared % (unsigned)bytes || (read_bytes && (uintptr_t)global % (unsigned)bytes))
         dc_emu_thread_fails("misaligned asynchronous copy of %d bytes at %s:%d", bytes, file, line);
     dc_emu_copy *c = (dc_emu_copy *)malloc(sizeof *c);
     if (!c) abort();
-    *c = dc_emu_copy{me->copies, me->groups, bytes, read_bytes, shared, global};
-    me->copies = c;
+    *c = dc_emu_copy{mine->first, mine->groups, bytes, read_bytes, shared, global};
+    mine->first = c;
+    w->n_copies++;
 }
 
 void dc_emu_cp_async_commit(void)
 {
     dc_emu_worker *w = dc_emu_self;
-    w->threads[w->current].groups++;
+    w->copies[w->current].groups++;
 }
 
 void dc_emu_cp_async_wait(int pending)
 {
     dc_emu_worker *w = dc_emu_self;
-    dc_emu_thread *me = &w->threads[w->current];
-    dc_emu_copy **p = &me->copies;
+    dc_emu_copies *mine = &w->copies[w->current];
+    dc_emu_copy **p = &mine->first;
     while (*p) {
         dc_emu_copy *c = *p;
-        if (c->group >= me->groups - pending) {
+        if (c->group >= mine->groups - pending) {
             p = &c->next;
             continue;
         }
@@ -264,15 +264,17 @@ void dc_emu_cp_async_wait(int pending)
         if (c->read_bytes) memcpy(c->to, c->from, (size_t)c->read_bytes);
         *p = c->next;
         free(c);
+        w->n_copies--;
     }
 }
 
 void dc_emu_copies_forget(dc_emu_worker *w)
 {
-    for (int t = 0; t < w->n_threads; t++)
-        while (w->threads[t].copies) {
-            dc_emu_copy *c = w->threads[t].copies;
-            w->threads[t].copies = c->next;
+    for (int t = 0; t < w->n_threads && w->n_copies; t++)
+        while (w->copies[t].first) {
+            dc_emu_copy *c = w->copies[t].first;
+            w->copies[t].first = c->next;
             free(c);
+            w->n_copies--;
         }
 }

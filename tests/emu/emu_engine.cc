@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emu_guard.h"
+
 __thread uint3 threadIdx;
 __thread uint3 blockIdx;
 __thread dim3 blockDim;
@@ -21,18 +23,6 @@ __thread dc_emu_worker *dc_emu_self;
 /* ---- shared memory ---- */
 
 enum { SHARED_GUARD = 64, SHARED_ALIGN = 128 };
-
-static DC_EMU_UNCHECKED void fill(unsigned char *p, int value, size_t n)
-{
-    for (size_t i = 0; i < n; i++) ((volatile unsigned char *)p)[i] = (unsigned char)value;
-}
-
-static DC_EMU_UNCHECKED int is_guard(const unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != DC_EMU_GUARD) return 0;
-    return 1;
-}
 
 /* The next array of the block's shared memory, between two guard zones, poisoned. */
 static dc_emu_array *add_array(dc_emu_worker *w, const void *key, const char *name, size_t size)
@@ -45,7 +35,7 @@ static dc_emu_array *add_array(dc_emu_worker *w, const void *key, const char *na
     *a = dc_emu_array{key, name, w->shared + at, size};
     ASAN_UNPOISON_MEMORY_REGION(a->data, size);
     memset(a->data, DC_EMU_POISON, size);
-    fill(a->data + size, DC_EMU_GUARD, SHARED_GUARD);
+    dc_emu_guard_fill(a->data + size, SHARED_GUARD);
     ASAN_POISON_MEMORY_REGION(a->data + size, SHARED_GUARD);
     w->shared_used = at + size + SHARED_GUARD;
     return a;
@@ -53,20 +43,23 @@ static dc_emu_array *add_array(dc_emu_worker *w, const void *key, const char *na
 
 static void start_shared(dc_emu_worker *w)
 {
+    for (int i = 0; i < w->n_arrays; i++) ASAN_POISON_MEMORY_REGION(w->arrays[i].data, w->arrays[i].size);
     w->n_arrays = 0;
     w->static_bytes = 0;
-    ASAN_POISON_MEMORY_REGION(w->shared, w->shared_size);
-    fill(w->shared, DC_EMU_GUARD, SHARED_ALIGN);
+    dc_emu_guard_fill(w->shared, SHARED_ALIGN);
     w->shared_used = SHARED_ALIGN;
     add_array(w, nullptr, "(dynamic)", w->call->shared_bytes);
 }
 
 static int check_shared(dc_emu_worker *w)
 {
-    if (!is_guard(w->shared, SHARED_ALIGN)) return dc_emu_block_fails(w, "wrote before its dynamic shared memory"), -1;
+    if (dc_emu_guard_damage(w->shared, SHARED_ALIGN) >= 0)
+        return dc_emu_block_fails(w, "wrote before its dynamic shared memory"), -1;
     for (int i = 0; i < w->n_arrays; i++)
-        if (!is_guard(w->arrays[i].data + w->arrays[i].size, SHARED_GUARD))
-            return dc_emu_block_fails(w, "wrote past the shared array %s of %zu bytes", w->arrays[i].name, w->arrays[i].size), -1;
+        if (dc_emu_guard_damage(w->arrays[i].data + w->arrays[i].size, SHARED_GUARD) >= 0)
+            return dc_emu_block_fails(w, "wrote past the shared array %s of %zu bytes", w->arrays[i].name,
+                                      w->arrays[i].size),
+                   -1;
     return 0;
 }
 
@@ -81,7 +74,8 @@ void *dc_emu_shared_static(const void *key, const char *name, size_t size, size_
     w->static_bytes = (w->static_bytes + align - 1) / align * align + size;
     const size_t limit = w->static_bytes > DC_EMU_SHARED_PLAIN ? 0 : w->call_limit;
     if (w->static_bytes + w->call->shared_bytes > limit)
-        dc_emu_thread_fails("%zu bytes of static and %zu of dynamic shared memory: %s", w->static_bytes, w->call->shared_bytes,
+        dc_emu_thread_fails("%zu bytes of static and %zu of dynamic shared memory: %s", w->static_bytes,
+                            w->call->shared_bytes,
                             limit ? "more than the launch may have" : "static arrays may have 48 KiB");
     return add_array(w, key, name, size)->data;
 }
@@ -109,7 +103,7 @@ uint64_t dc_emu_random(uint64_t *state)
 }
 
 /* A set bit, searched from a drawn place on. */
-static int draw_bit(uint64_t bits, unsigned r)
+static inline int draw_bit(uint64_t bits, unsigned r)
 {
     const unsigned from = r & 63;
     const uint64_t turned = from ? bits >> from | bits << (64 - from) : bits;
@@ -117,7 +111,7 @@ static int draw_bit(uint64_t bits, unsigned r)
 }
 
 /* The thread that runs next, or -1: none can. */
-static int choose(dc_emu_worker *w)
+static inline int choose(dc_emu_worker *w)
 {
     if (!w->ready_words) return -1;
     if (w->order == DC_EMU_FORWARD) {
@@ -144,7 +138,7 @@ static inline void become(dc_emu_worker *w, int t)
 static void run_threads(void);
 
 /* Goes to thread t from the stack `from`, which is left for good when `last`. */
-static void go_to(dc_emu_worker *w, dc_emu_fiber *from, int t, int last)
+static inline void go_to(dc_emu_worker *w, dc_emu_fiber *from, int t, int last)
 {
     dc_emu_thread *next = &w->threads[t];
     become(w, t);
@@ -169,7 +163,7 @@ static void run_threads(void)
     for (;;) {
         w->call->run(w->call->call);
         dc_emu_thread *me = &w->threads[w->current];
-        if (me->copies) dc_emu_thread_fails("ends with asynchronous copies under way");
+        if (w->n_copies && w->copies[w->current].first) dc_emu_thread_fails("ends with asynchronous copies under way");
         me->state = DC_EMU_DONE;
         w->unfinished--;
         clear_ready(w, w->current);
@@ -180,29 +174,27 @@ static void run_threads(void)
             continue;
         }
         w->free_stacks[w->n_free++] = stack;
-        if (t < 0)
-            go_to_host(w, stack, 1);
-        else
-            go_to(w, &w->stacks[stack], t, 1);
+        if (t < 0) go_to_host(w, stack, 1);
+        else go_to(w, &w->stacks[stack], t, 1);
     }
 }
 
-
-void dc_emu_thread_gives_way(dc_emu_worker *w)
+/* Switching is the price of every barrier, so this is inlined with all that it calls. */
+static inline __attribute__((always_inline)) void give_way(dc_emu_worker *w)
 {
     const int me = w->current, t = choose(w), stack = w->threads[me].stack;
     if (t == me) return;
-    if (t < 0)
-        go_to_host(w, stack, 0); /* a deadlock: the host reports it and never comes back */
-    else
-        go_to(w, &w->stacks[stack], t, 0);
+    if (t < 0) go_to_host(w, stack, 0); /* a deadlock: the host reports it and never comes back */
+    else go_to(w, &w->stacks[stack], t, 0);
     become(w, me);
 }
+
+void dc_emu_thread_gives_way(dc_emu_worker *w) { give_way(w); }
 
 void dc_emu_thread_waits(dc_emu_worker *w)
 {
     clear_ready(w, w->current);
-    dc_emu_thread_gives_way(w);
+    give_way(w);
 }
 
 void dc_emu_thread_yields(dc_emu_worker *w)
@@ -238,8 +230,8 @@ static void fail_at(dc_emu_worker *w, const char *where, const char *format, va_
 {
     char what[1024];
     vsnprintf(what, sizeof what, format, args);
-    dc_emu_fail(cudaErrorLaunchFailure, "kernel %s, block (%u,%u,%u)%s: %s", w->call->name, blockIdx.x, blockIdx.y, blockIdx.z,
-                where, what);
+    dc_emu_fail(cudaErrorLaunchFailure, "kernel %s, block (%u,%u,%u)%s: %s", w->call->name, blockIdx.x, blockIdx.y,
+                blockIdx.z, where, what);
     w->failed = 1;
 }
 
@@ -286,12 +278,14 @@ static void report_deadlock(dc_emu_worker *w)
         int n = 0;
         for (int u = t; u < w->n_threads; u++) {
             const dc_emu_thread *b = &w->threads[u];
-            n += b->state != DC_EMU_DONE && a->file == b->file && a->line == b->line && a->what == b->what && a->mask == b->mask;
+            n += b->state != DC_EMU_DONE && a->file == b->file && a->line == b->line && a->what == b->what &&
+                 a->mask == b->mask;
         }
         char mask[32] = "";
         if (a->state == DC_EMU_IN_WARP) snprintf(mask, sizeof mask, " of lanes %08x", a->mask);
-        const int wrote = snprintf(text + used, sizeof text - used, "%s%d wait in %s%s at %s:%d (first: thread (%u,%u,%u))",
-                                   used ? "; " : "", n, a->what, mask, a->file, a->line, a->index.x, a->index.y, a->index.z);
+        const int wrote =
+            snprintf(text + used, sizeof text - used, "%s%d wait in %s%s at %s:%d (first: thread (%u,%u,%u))",
+                     used ? "; " : "", n, a->what, mask, a->file, a->line, a->index.x, a->index.y, a->index.z);
         used += (size_t)wrote < sizeof text - used ? (size_t)wrote : 0;
     }
     char finished[128] = "";
@@ -319,7 +313,6 @@ static void start_block(dc_emu_worker *w)
                 a->index = uint3{x, y, z};
                 a->stack = -1;
                 a->state = DC_EMU_RUNS;
-                a->copies = nullptr;
             }
     memset(w->waiting, 0, sizeof w->waiting);
     dc_emu_block_goes_on(w);
@@ -328,12 +321,13 @@ static void start_block(dc_emu_worker *w)
 /* After a failure: threads that are put aside never go on. */
 static void abandon_threads(dc_emu_worker *w)
 {
-    for (int i = 0; i < DC_EMU_MAX_THREADS; i++) {
-        w->free_stacks[i] = i;
-        dc_emu_fiber_abandon(&w->stacks[i]);
+    for (int t = 0; t < w->n_threads; t++) {
+        const dc_emu_thread *a = &w->threads[t];
+        if (a->state == DC_EMU_DONE || a->stack < 0) continue;
+        dc_emu_fiber_abandon(&w->stacks[a->stack]);
+        w->free_stacks[w->n_free++] = a->stack;
     }
-    w->n_free = DC_EMU_MAX_THREADS;
-    for (int i = 0; i < DC_EMU_WARP; i++) w->ready[i / 2] = 0;
+    memset(w->ready, 0, sizeof w->ready);
     w->ready_words = 0;
 }
 
@@ -352,7 +346,8 @@ static void run_block(dc_emu_worker *w, uint3 block)
 
 static dc_emu_worker *worker_new(void)
 {
-    dc_emu_worker *w = (dc_emu_worker *)calloc(1, sizeof *w);
+    dc_emu_worker *w = (dc_emu_worker *)aligned_alloc(64, sizeof *w);
+    if (w) memset(w, 0, sizeof *w);
     if (!w || dc_emu_fiber_map(w->stacks, DC_EMU_MAX_THREADS)) {
         fprintf(stderr, "emulation: no memory for the stacks of a block\n");
         abort();
@@ -362,6 +357,8 @@ static dc_emu_worker *worker_new(void)
     w->shared_size = (256 << 10) + DC_EMU_ARRAYS * (SHARED_ALIGN + SHARED_GUARD);
     w->shared = (unsigned char *)aligned_alloc(SHARED_ALIGN, w->shared_size);
     if (!w->shared) abort();
+    ASAN_POISON_MEMORY_REGION(w->shared, w->shared_size);
+    dc_emu_explain_crashes();
     return w;
 }
 

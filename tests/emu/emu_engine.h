@@ -11,7 +11,8 @@ typedef enum dc_emu_state { DC_EMU_RUNS, DC_EMU_IN_BLOCK, DC_EMU_IN_WARP, DC_EMU
 
 typedef struct dc_emu_copy dc_emu_copy; /* an asynchronous copy under way */
 
-typedef struct dc_emu_thread {
+/* One line of the cache: a block's threads do not fit into the nearest one anyway. */
+typedef struct alignas(64) dc_emu_thread {
     uint3 index;
     int stack; /* -1: not started */
     dc_emu_state state;
@@ -20,9 +21,13 @@ typedef struct dc_emu_thread {
     int line;
     unsigned mask;
     void *post;
-    dc_emu_copy *copies; /* the latest first */
-    int groups;          /* of copies, closed so far */
 } dc_emu_thread;
+
+/* A thread's asynchronous copies under way, the latest first, and how many groups of them it has closed. */
+typedef struct dc_emu_copies {
+    dc_emu_copy *first;
+    int groups;
+} dc_emu_copies;
 
 typedef struct dc_emu_array {
     const void *key; /* NULL: the dynamic one */
@@ -41,10 +46,12 @@ typedef struct dc_emu_worker {
 
     int n_threads, unfinished, current;
     dc_emu_thread threads[DC_EMU_MAX_THREADS];
+    dc_emu_copies copies[DC_EMU_MAX_THREADS];
+    int n_copies;                            /* under way in the block */
     uint64_t ready[DC_EMU_MAX_THREADS / 64]; /* a bit a thread, and a bit a word that is not 0 */
     unsigned ready_words;
-    unsigned waiting[DC_EMU_WARP]; /* lanes of each warp that wait in a collective */
-    int arrived, predicates, result; /* of the block's barrier */
+    unsigned waiting[DC_EMU_WARP];                  /* lanes of each warp that wait in a collective */
+    int arrived, first_arrived, predicates, result; /* of the block's barrier */
 
     unsigned char *shared;
     size_t shared_size, shared_used, static_bytes;

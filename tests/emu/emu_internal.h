@@ -29,7 +29,7 @@
 #define DC_EMU_UNCHECKED
 #endif
 
-enum { DC_EMU_POISON = 0xff, DC_EMU_GUARD = 0xa5, DC_EMU_MAX_THREADS = 1024, DC_EMU_WARP = 32 };
+enum { DC_EMU_POISON = 0xff, DC_EMU_MAX_THREADS = 1024, DC_EMU_WARP = 32 };
 
 /* ---- settings and errors (emu_runtime.cc) ---- */
 
@@ -56,8 +56,7 @@ extern dc_emu_counts dc_emu_counters;
 
 /* ---- the card's limits ---- */
 
-size_t dc_emu_shared_limit(void);       /* a block's, with the opt-in */
-size_t dc_emu_shared_per_sm(void);
+size_t dc_emu_shared_limit(void);        /* a block's, with the opt-in */
 enum { DC_EMU_SHARED_PLAIN = 48 << 10 }; /* without */
 
 /* What is known of a kernel: found by its address. */
@@ -74,6 +73,9 @@ size_t dc_emu_function_limit(const dc_emu_function *f);
 cudaError_t dc_emu_check_launch(const dc_emu_call *call);
 /* Runs all blocks, unless one fails: then the failure is reported and sticks. */
 cudaError_t dc_emu_run_grid(const dc_emu_call *call);
+
+/* From now on a segmentation fault names the kernel or the allocation (emu_crash.cc). */
+void dc_emu_explain_crashes(void);
 
 /* ---- memory (emu_memory.cc) ---- */
 

@@ -10,6 +10,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "emu_guard.h"
 #include "emu_internal.h"
 
 enum { ALIGN = 256, GUARD = 256 };
@@ -22,10 +23,11 @@ typedef struct allocation {
 typedef struct memory_state {
     unsigned char *base;
     size_t size;
-    std::map<uintptr_t, allocation> live;        /* by address of the data */
-    std::map<uintptr_t, size_t> pinned;          /* by address; what cudaMallocHost gave or cudaHostRegister was told */
-    std::map<uintptr_t, size_t> mallocs;         /* of those: the emulation's own */
-    uintptr_t next;                              /* where the search for room begins */
+    std::map<uintptr_t, allocation> live; /* by address of the data */
+    std::map<uintptr_t, size_t> pinned;   /* by address; what cudaMallocHost gave or cudaHostRegister was told */
+    std::map<uintptr_t, size_t> mallocs;  /* of those: the emulation's own */
+    uintptr_t next;                       /* where the search for room begins */
+    uintptr_t used;                       /* nothing was handed out from here on */
     int open;
     uint64_t threshold, used_high;
 } memory_state;
@@ -34,6 +36,12 @@ static memory_state *state()
 {
     static memory_state *s = new memory_state();
     return s;
+}
+
+/* Damage that no wait and no free has found: the program must not end well. */
+static void check_at_exit(void)
+{
+    if (dc_emu_sticky() == cudaSuccess && dc_emu_check_guards() != cudaSuccess) _Exit(1);
 }
 
 static int map_region(memory_state *s)
@@ -45,8 +53,10 @@ static int map_region(memory_state *s)
     void *p = mmap(nullptr, s->size, access, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED) return -1;
     s->base = (unsigned char *)p;
-    s->next = (uintptr_t)p;
-    return 0;
+    s->next = s->used = (uintptr_t)p;
+    dc_emu_explain_crashes();
+    static const int registered = atexit(check_at_exit);
+    return registered;
 }
 
 static void set_access(const memory_state *s, int access)
@@ -72,18 +82,6 @@ void dc_emu_region_close(void)
 
 /* ---- guard zones ---- */
 
-static DC_EMU_UNCHECKED void fill_guard(unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++) ((volatile unsigned char *)p)[i] = DC_EMU_GUARD;
-}
-
-static DC_EMU_UNCHECKED ptrdiff_t first_damage(const unsigned char *p, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        if (p[i] != DC_EMU_GUARD) return (ptrdiff_t)i;
-    return -1;
-}
-
 static size_t tail_bytes(const allocation *a) { return a->taken - GUARD - a->asked; }
 
 /* Reports damage once: the zone is made whole again. */
@@ -91,14 +89,17 @@ static cudaError_t check_one(uintptr_t at, const allocation *a)
 {
     unsigned char *data = (unsigned char *)at;
     cudaError_t e = cudaSuccess;
-    const ptrdiff_t before = first_damage(data - GUARD, GUARD), past = first_damage(data + a->asked, tail_bytes(a));
+    const ptrdiff_t before = dc_emu_guard_damage(data - GUARD, GUARD),
+                    past = dc_emu_guard_damage(data + a->asked, tail_bytes(a));
     if (before >= 0) {
-        fill_guard(data - GUARD, GUARD);
-        e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes before an allocation of %zu bytes", GUARD - before, a->asked);
+        dc_emu_guard_fill(data - GUARD, GUARD);
+        e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes before an allocation of %zu bytes",
+                        GUARD - before, a->asked);
     }
     if (past >= 0) {
-        fill_guard(data + a->asked, tail_bytes(a));
-        e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes past the end of an allocation of %zu bytes", past, a->asked);
+        dc_emu_guard_fill(data + a->asked, tail_bytes(a));
+        e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes past the end of an allocation of %zu bytes",
+                        past, a->asked);
     }
     return e;
 }
@@ -159,14 +160,15 @@ static cudaError_t take(void **out, size_t size, int async)
     if (!at) at = find_gap(s, base, end, taken);
     if (!at) return cudaErrorMemoryAllocation;
     s->next = at + taken;
+    if (s->next > s->used) s->used = s->next;
     const allocation a = {size, taken, device, async};
     unsigned char *data = (unsigned char *)at + GUARD;
     s->live[(uintptr_t)data] = a;
     dc_emu_region_open();
     ASAN_UNPOISON_MEMORY_REGION(data, size);
     memset(data, DC_EMU_POISON, size);
-    fill_guard(data - GUARD, GUARD);
-    fill_guard(data + size, tail_bytes(&a));
+    dc_emu_guard_fill(data - GUARD, GUARD);
+    dc_emu_guard_fill(data + size, tail_bytes(&a));
     ASAN_POISON_MEMORY_REGION(data - GUARD, GUARD);
     ASAN_POISON_MEMORY_REGION(data + size, tail_bytes(&a));
     dc_emu_region_close();
@@ -204,7 +206,7 @@ cudaError_t dc_emu_release_all(void)
     s->mallocs.clear();
     s->pinned.clear();
     if (s->base) {
-        ASAN_UNPOISON_MEMORY_REGION(s->base, s->size);
+        ASAN_UNPOISON_MEMORY_REGION(s->base, s->used - (uintptr_t)s->base);
         munmap(s->base, s->size);
     }
     s->base = nullptr;
@@ -222,10 +224,7 @@ static int inside(const std::map<uintptr_t, size_t> &ranges, uintptr_t at, size_
     return at - it->first < it->second && n <= it->second - (at - it->first);
 }
 
-static int in_region(const memory_state *s, uintptr_t at)
-{
-    return s->base && at - (uintptr_t)s->base < s->size;
-}
+static int in_region(const memory_state *s, uintptr_t at) { return s->base && at - (uintptr_t)s->base < s->size; }
 
 dc_emu_place dc_emu_place_of(const void *p, size_t n)
 {
@@ -248,18 +247,16 @@ const char *dc_emu_describe_pointer(const void *p, char *text, size_t size)
         return text;
     }
     auto it = s->live.upper_bound(at);
-    if (it == s->live.begin())
-        snprintf(text, size, "device memory that nobody has");
-    else
-        --it, snprintf(text, size, "%zu bytes into an allocation of %zu", (size_t)(at - it->first), it->second.asked);
+    if (it == s->live.begin()) snprintf(text, size, "device memory that nobody has");
+    else --it, snprintf(text, size, "%zu bytes into an allocation of %zu", (size_t)(at - it->first), it->second.asked);
     return text;
 }
 
-/* Looks like an address, is mapped, and a device cannot reach it. */
+/* Lies where programs, heaps, libraries and stacks are (pairs of small integers do not), is mapped, and a device cannot reach it. */
 int dc_emu_is_host_pointer(const void *p)
 {
     const uintptr_t at = (uintptr_t)p, page = (uintptr_t)sysconf(_SC_PAGESIZE);
-    if (at < 1 << 16 || at >> 47) return 0;
+    if (at >> 40 < 0x55 || at >> 48) return 0;
     if (in_region(state(), at) || inside(state()->pinned, at, 1)) return 0;
     unsigned char resident;
     return mincore((void *)(at / page * page), 1, &resident) == 0;
@@ -272,7 +269,8 @@ cudaError_t dc_emu_check_args(const dc_emu_call *call)
         void *p;
         memcpy(&p, (const char *)call->args + i * sizeof p, sizeof p);
         if (dc_emu_is_host_pointer(p))
-            return dc_emu_fail(cudaErrorIllegalAddress, "kernel %s: %p among its arguments is host memory that the device cannot reach",
+            return dc_emu_fail(cudaErrorIllegalAddress,
+                               "kernel %s: %p among its arguments is host memory that the device cannot reach",
                                call->name, p);
     }
     return cudaSuccess;
@@ -320,7 +318,10 @@ cudaError_t cudaFreeAsync(void *devPtr, cudaStream_t hStream)
     if (e != cudaSuccess) return e;
     if (!devPtr) return cudaSuccess;
     if (!state()->live.count((uintptr_t)devPtr)) return dc_emu_return(cudaErrorInvalidValue);
-    return dc_emu_return(dc_emu_enqueue(hStream, DC_EMU_OP_FREE, [devPtr] { return dc_emu_release(devPtr); }));
+    return dc_emu_return(dc_emu_enqueue(hStream, DC_EMU_OP_FREE, [devPtr] {
+        if (state()->live.count((uintptr_t)devPtr)) return dc_emu_release(devPtr);
+        return dc_emu_fail(cudaErrorIllegalAddress, "cudaFreeAsync: %p was freed twice", devPtr);
+    }));
 }
 
 struct CUmemPoolHandle_st {

@@ -12,6 +12,23 @@ dc_emu_counts dc_emu_counters;
 
 /* ---- settings ---- */
 
+/* CUDA C++ Programming Guide, table of technical specifications per compute capability; shared memory in KiB. */
+typedef struct card {
+    int major, minor, shared_per_block, shared_per_sm, threads_per_sm, blocks_per_sm;
+} card;
+static const card cards[] = {
+    {7, 5, 64, 64, 1024, 16},   {8, 0, 163, 164, 2048, 32}, {8, 6, 99, 100, 1536, 16},   {8, 7, 163, 164, 1536, 16},
+    {8, 9, 99, 100, 1536, 24},  {9, 0, 227, 228, 2048, 32}, {10, 0, 227, 228, 2048, 32}, {10, 3, 227, 228, 2048, 32},
+    {12, 0, 99, 100, 1536, 24}, {12, 1, 99, 100, 1536, 24},
+};
+
+static const card *find_card(int major, int minor)
+{
+    for (const card &c : cards)
+        if (c.major == major && c.minor == minor) return &c;
+    return nullptr;
+}
+
 static int parse_schedule(dc_emu_config *c, const char *text)
 {
     if (!strcmp(text, "forward")) return c->order = DC_EMU_FORWARD, 0;
@@ -64,7 +81,8 @@ static dc_emu_config read_settings()
     text = getenv("DC_EMU_MEMORY");
     if (text && !(c.memory = parse_bytes(text))) bad_variable("DC_EMU_MEMORY", text);
     text = getenv("DC_EMU_CAPABILITY");
-    if (text && sscanf(text, "%d.%d", &c.major, &c.minor) != 2) bad_variable("DC_EMU_CAPABILITY", text);
+    if (text && (sscanf(text, "%d.%d", &c.major, &c.minor) != 2 || !find_card(c.major, c.minor)))
+        bad_variable("DC_EMU_CAPABILITY", text);
     return c;
 }
 
@@ -94,10 +112,12 @@ void dc_emu_memory(size_t bytes)
     dc_emu_settings()->memory = bytes;
 }
 
-void dc_emu_capability(int major, int minor)
+int dc_emu_capability(int major, int minor)
 {
+    if (!find_card(major, minor)) return -1;
     dc_emu_settings()->major = major;
     dc_emu_settings()->minor = minor;
+    return 0;
 }
 
 /* ---- errors ---- */
@@ -118,7 +138,8 @@ cudaError_t dc_emu_fail(cudaError_t error, const char *format, ...)
     va_end(args);
     if (!dc_emu_settings()->quiet) fprintf(stderr, "emulation: %s\n", text);
     memcpy(report, text, sizeof report);
-    const int sticks = error == cudaErrorLaunchFailure || error == cudaErrorIllegalAddress || error == cudaErrorMisalignedAddress;
+    const int sticks =
+        error == cudaErrorLaunchFailure || error == cudaErrorIllegalAddress || error == cudaErrorMisalignedAddress;
     damages += error == cudaErrorIllegalAddress;
     if (sticks && sticky == cudaSuccess) sticky = error;
     return error;
@@ -204,19 +225,9 @@ int dc_emu_reset(void)
 
 static thread_local int current;
 
-size_t dc_emu_shared_limit(void)
-{
-    const dc_emu_config *c = dc_emu_settings();
-    if (c->major >= 9 && c->major < 12) return 227 << 10;
-    if (c->major == 8 && (c->minor == 0 || c->minor == 7)) return 163 << 10;
-    return c->major >= 8 ? 99 << 10 : 64 << 10;
-}
+static const card *this_card() { return find_card(dc_emu_settings()->major, dc_emu_settings()->minor); }
 
-size_t dc_emu_shared_per_sm(void)
-{
-    const size_t block = dc_emu_shared_limit();
-    return block == 64 << 10 ? block : block + (1 << 10);
-}
+size_t dc_emu_shared_limit(void) { return (size_t)this_card()->shared_per_block << 10; }
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -262,16 +273,17 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *prop, int device)
     p.totalConstMem = 65536;
     p.major = c->major;
     p.minor = c->minor;
+    const card *k = this_card();
     p.multiProcessorCount = 4;
     p.canMapHostMemory = p.concurrentKernels = p.asyncEngineCount = p.unifiedAddressing = 1;
     p.pciBusID = device + 1;
     p.memoryBusWidth = 4096;
     p.l2CacheSize = 4 << 20;
-    p.maxThreadsPerMultiProcessor = 2048;
-    p.sharedMemPerMultiprocessor = dc_emu_shared_per_sm();
+    p.maxThreadsPerMultiProcessor = k->threads_per_sm;
+    p.sharedMemPerMultiprocessor = (size_t)k->shared_per_sm << 10;
     p.sharedMemPerBlockOptin = dc_emu_shared_limit();
-    p.maxBlocksPerMultiProcessor = 32;
-    p.reservedSharedMemPerBlock = 1024;
+    p.maxBlocksPerMultiProcessor = k->blocks_per_sm;
+    p.reservedSharedMemPerBlock = p.sharedMemPerMultiprocessor - p.sharedMemPerBlockOptin;
     p.hostRegisterSupported = p.memoryPoolsSupported = 1;
     p.clusterLaunch = c->major >= 9;
     *prop = p;
@@ -383,7 +395,8 @@ cudaError_t cudaFuncSetAttribute(const void *func, enum cudaFuncAttribute attr, 
         return dc_emu_return(value < -1 || value > 100 ? cudaErrorInvalidValue : cudaSuccess);
     if (attr != cudaFuncAttributeMaxDynamicSharedMemorySize) return dc_emu_return(cudaErrorInvalidValue);
     dc_emu_function *f = dc_emu_function_of(func);
-    if (value < 0 || (size_t)value + f->static_bytes > dc_emu_shared_limit()) return dc_emu_return(cudaErrorInvalidValue);
+    if (value < 0 || (size_t)value + f->static_bytes > dc_emu_shared_limit())
+        return dc_emu_return(cudaErrorInvalidValue);
     f->dynamic_limit = (size_t)value;
     return cudaSuccess;
 }
@@ -405,17 +418,19 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attr, const void *f
     return cudaSuccess;
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, const void *func, int blockSize, size_t dynamicSMemSize)
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, const void *func, int blockSize,
+                                                          size_t dynamicSMemSize)
 {
     const std::lock_guard<std::recursive_mutex> lock(dc_emu_mutex);
     if (!numBlocks || blockSize < 1) return dc_emu_return(cudaErrorInvalidValue);
     if (!func) return dc_emu_return(cudaErrorInvalidDeviceFunction);
+    const card *k = this_card();
     const size_t shared = dc_emu_function_of(func)->static_bytes + dynamicSMemSize;
-    const int warps = (blockSize + DC_EMU_WARP - 1) / DC_EMU_WARP;
-    size_t n = (size_t)(2048 / DC_EMU_WARP / warps);
-    const size_t by_shared = dc_emu_shared_per_sm() / (shared + 1024); /* a block's own, and what the system keeps of it */
-    if (by_shared < n) n = by_shared;
-    if (n > 32) n = 32;
+    const size_t sm = (size_t)k->shared_per_sm << 10,
+                 reserved = sm - dc_emu_shared_limit(); /* the system's part of a block's */
+    size_t n = (size_t)(k->threads_per_sm / ((blockSize + DC_EMU_WARP - 1) / DC_EMU_WARP * DC_EMU_WARP));
+    if (shared + reserved && sm / (shared + reserved) < n) n = sm / (shared + reserved);
+    if (n > (size_t)k->blocks_per_sm) n = (size_t)k->blocks_per_sm;
     if (blockSize > DC_EMU_MAX_THREADS || shared > dc_emu_shared_limit()) n = 0;
     *numBlocks = (int)n;
     return cudaSuccess;

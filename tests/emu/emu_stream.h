@@ -46,6 +46,7 @@ cudaError_t dc_emu_push(CUstream_st *s, dc_emu_op op);
 cudaError_t dc_emu_capture(CUstream_st *s, dc_emu_op op);
 /* s waits for an event, one of them being captured: it joins the capture, or gathers a stream that had joined. */
 cudaError_t dc_emu_capture_wait(CUstream_st *s, CUevent_st *event);
+void dc_emu_forget_graphs(void);
 /* Streams that take part in a capture. */
 std::vector<CUstream_st *> dc_emu_capture_streams(const CUgraph_st *graph);
 

@@ -4,8 +4,8 @@
 
 #include <new>
 #include <stdlib.h>
+#include <string.h>
 #include <tuple>
-#include <utility>
 
 #include "emu_runtime.h"
 
@@ -28,24 +28,37 @@ void *dc_emu_shared_static(const void *key, const char *name, size_t size, size_
 void *dc_emu_shared_dynamic(void);
 }
 
-/* Arguments are converted and copied here, at the launch, whenever it is executed. */
-template <class... P, class... A>
+/* Keeps a launch's arguments out of the deduction of types: they convert to the kernel's parameters, as in a call. */
+template <class T> struct dc_emu_param {
+    typedef T type;
+};
+
+/* Arguments are copied here, at the launch, whenever it is executed. */
+template <class... P>
 static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
-                                 cudaStream_t stream, A &&...args)
+                                 cudaStream_t stream, typename dc_emu_param<P>::type... args)
 {
     struct call_t {
         void (*kernel)(P...);
         std::tuple<P...> args;
     };
-    void *memory = calloc(1, sizeof(call_t));
+    const size_t size = (sizeof(call_t) + 63) / 64 * 64;
+    void *memory = aligned_alloc(64, size);
     if (!memory) abort();
-    call_t *call = new (memory) call_t{kernel, std::tuple<P...>(static_cast<P>(std::forward<A>(args))...)};
-    const dc_emu_call c = {name, reinterpret_cast<const void *>(kernel), grid, block, shared_bytes,
+    memset(memory, 0, size); /* gaps between arguments too: they are looked through for pointers */
+    call_t *call = new (memory) call_t{kernel, std::tuple<P...>(args...)};
+    const dc_emu_call c = {name,
+                           reinterpret_cast<const void *>(kernel),
+                           grid,
+                           block,
+                           shared_bytes,
                            [](const void *p) {
                                const call_t *t = static_cast<const call_t *>(p);
                                std::apply(t->kernel, t->args);
                            },
-                           call, &call->args, sizeof call->args};
+                           call,
+                           &call->args,
+                           sizeof call->args};
     dc_emu_launch_call(&c, stream);
 }
 
