@@ -35,6 +35,12 @@ function(dc_test name)
     set_tests_properties(${name} PROPERTIES LABELS ${T_LABEL} TIMEOUT ${T_TIMEOUT} SKIP_RETURN_CODE 77)
 endfunction()
 
+# dc_use_device(PROGRAM LIBRARY): which CUDA device a program gets: dc_cuda (a card), dc_cuda_emu (tests/emu) or, as every program that does
+# not say, dc_cuda_none.
+function(dc_use_device program library)
+    set_property(TARGET ${program} PROPERTY DC_DEVICE ${library})
+endfunction()
+
 # dc_cu_emulated(NAME SOURCES ... USES ... LIBS ...): a static library of .cu files compiled as C++17 against tests/emu, where kernels run on
 # the CPU. Paths are relative to the source root.
 function(dc_cu_emulated name)

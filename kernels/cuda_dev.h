@@ -33,6 +33,8 @@ void *dc_cuda_stage(dc_dev *dev, const void *host, size_t bytes, const char *op)
  * itself. At most dc_cuda_scratch_room(dev) bytes; an op whose need grows with the batch works in slices of its rows. */
 void *dc_cuda_scratch(dc_dev *dev, size_t bytes);
 size_t dc_cuda_scratch_room(const dc_dev *dev);
+/* For tests: less of it, so that small operands have to be cut; SIZE_MAX: all. */
+void dc_cuda_limit_scratch(dc_dev *dev, size_t bytes);
 
 /* Results for the host (doubles of sumsq, the index of nonfinite): queues a copy of `bytes` from device memory to `host`, which is complete
  * after dc_dev_sync. `host` is pageable: it goes through pinned staging and is written by dc_dev_sync. */
@@ -41,16 +43,20 @@ void dc_cuda_result(dc_dev *dev, void *host, const void *from, size_t bytes, con
 /* Multiprocessors, for grids that fill the card. A grid chosen from it must not change the order of any sum. */
 int dc_cuda_multiprocessors(const dc_dev *dev);
 
+/* Bytes that dc_dev_alloc and dc_dev_import have handed out and that were not given back, and the most there ever were: what a plan's
+ * forecast is compared with. The device's own scratch is not among them. */
+size_t dc_cuda_handed_out(const dc_dev *dev, size_t *peak);
+
 /* Who fills the table: one function a file NAME_cuda.cu. */
-void dc_adamw_overlay_cuda(dc_ops *ops); /* adamw */
-void dc_attn_overlay_cuda(dc_ops *ops);  /* attn_fwd, attn_bwd, attn_decode */
-void dc_gemm_overlay_cuda(dc_ops *ops);  /* gemm */
-void dc_glu_overlay_cuda(dc_ops *ops);   /* glu_fwd, glu_bwd */
-void dc_loss_overlay_cuda(dc_ops *ops);  /* loss */
-void dc_norm_overlay_cuda(dc_ops *ops);  /* rmsnorm_fwd, rmsnorm_bwd */
-void dc_rope_overlay_cuda(dc_ops *ops);  /* rope */
-void dc_rows_overlay_cuda(dc_ops *ops);  /* embed_fwd, embed_bwd, gather, scatter_add, colsum, dequant */
-void dc_vec_overlay_cuda(dc_ops *ops);   /* sumsq, add, axpy, fill, softcap_fwd, softcap_bwd, dropout, nonfinite */
+__attribute__((weak)) void dc_adamw_overlay_cuda(dc_ops *ops); /* adamw */
+__attribute__((weak)) void dc_attn_overlay_cuda(dc_ops *ops);  /* attn_fwd, attn_bwd, attn_decode */
+__attribute__((weak)) void dc_gemm_overlay_cuda(dc_ops *ops);  /* gemm */
+__attribute__((weak)) void dc_glu_overlay_cuda(dc_ops *ops);   /* glu_fwd, glu_bwd */
+__attribute__((weak)) void dc_loss_overlay_cuda(dc_ops *ops);  /* loss */
+__attribute__((weak)) void dc_norm_overlay_cuda(dc_ops *ops);  /* rmsnorm_fwd, rmsnorm_bwd */
+__attribute__((weak)) void dc_rope_overlay_cuda(dc_ops *ops);  /* rope */
+__attribute__((weak)) void dc_rows_overlay_cuda(dc_ops *ops);  /* embed_fwd, embed_bwd, gather, scatter_add, colsum, dequant */
+__attribute__((weak)) void dc_vec_overlay_cuda(dc_ops *ops);   /* sumsq, add, axpy, fill, softcap_fwd, softcap_bwd, dropout, nonfinite */
 
 #ifdef __cplusplus
 }

@@ -1,29 +1,51 @@
 /* kernels/dev.c -- a device by its name; everything else is its kind's. */
 #include "kernels/dev_kind.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "core/arena.h"
 
 dc_dev_options dc_dev_defaults(void)
 {
-    return (dc_dev_options){.name = "auto", .cpu_features = ~0u, .backend = DC_GEMM_BACKENDS};
+    return (dc_dev_options){
+        .name = "auto", .activation = DC_DTYPE_NONE, .cpu_features = ~0u, .backend = DC_GEMM_BACKENDS};
+}
+
+static int is_cuda(const char *name) { return strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0; }
+
+/* The kind of a name; `why` is filled when "auto" had to fall back. */
+static int choose_kind(const dc_dev_kind **out, const char *name, dc_error *why, dc_error *err)
+{
+    const dc_dev_kind *cuda = dc_dev_kind_cuda();
+    *out = &dc_dev_kind_cpu;
+    if (strcmp(name, "cpu") == 0) return DC_OK;
+    if (strcmp(name, "auto") == 0) {
+        if (!cuda) dc_fail(why, DC_EUNKNOWN, "this build has no CUDA device");
+        else if (cuda->present("cuda", why) == DC_OK) *out = cuda;
+        return DC_OK;
+    }
+    if (!is_cuda(name))
+        return dc_fail(err, DC_EUNKNOWN, "device '%s' is unknown; known are auto, cpu, cuda, cuda:N", name);
+    if (!cuda)
+        return dc_fail(err, DC_EUNKNOWN, "device '%s': this build has no CUDA device; use 'cpu' or 'auto'", name);
+    *out = cuda;
+    return DC_OK;
 }
 
 int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err)
 {
     const dc_dev_options defaults = dc_dev_defaults();
     if (!options) options = &defaults;
-    const char *name = options->name ? options->name : "auto";
-    if (strcmp(name, "auto") != 0 && strcmp(name, "cpu") != 0) {
-        if (strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0)
-            return dc_fail(err, DC_EUNKNOWN, "device '%s': this build has no CUDA device; use 'cpu' or 'auto'", name);
-        return dc_fail(err, DC_EUNKNOWN, "device '%s' is unknown; known are auto, cpu, cuda, cuda:N", name);
-    }
+    const dc_dev_kind *kind;
+    dc_error why = {0};
+    int rc = choose_kind(&kind, options->name ? options->name : "auto", &why, err);
+    if (rc != DC_OK) return rc;
     dc_dev *dev = dc_calloc(1, sizeof *dev);
     if (!dev) return dc_fail_memory(err, sizeof *dev, "a device");
-    dev->kind = &dc_dev_kind_cpu;
-    const int rc = dev->kind->open(dev, options, err);
+    dev->kind = kind;
+    snprintf(dev->why, sizeof dev->why, "%.*s", (int)sizeof dev->why - 1, why.message);
+    rc = kind->open(dev, options, err);
     if (rc != DC_OK) {
         dc_free(dev);
         return rc;
@@ -40,6 +62,7 @@ void dc_dev_close(dc_dev *dev)
 }
 
 const char *dc_dev_describe(const dc_dev *dev) { return dev->kind->describe(dev); }
+const char *dc_dev_why(const dc_dev *dev) { return dev->why; }
 const char *dc_dev_path(const dc_dev *dev) { return dev->kind->path(dev); }
 
 int dc_dev_alloc(dc_dev *dev, void **out, size_t bytes, const char *what, dc_error *err)

@@ -21,19 +21,27 @@ struct dc_dev {
     dc_dtype activation;            /* element type of activations: F32 on a CPU */
     const struct dc_dev_kind *kind; /* private: memory and transfers */
     void *state;                    /* private */
+    char why[256];                  /* private: dc_dev_why */
 };
 
 typedef struct dc_dev_options {
-    const char *name;        /* "auto", "cpu", "cuda", "cuda:1" */
-    unsigned cpu_features;   /* for a CPU; ~0u: dc_cpu_allowed */
-    dc_gemm_backend backend; /* for a CPU; DC_GEMM_BACKENDS: the best that is there */
+    const char *name; /* "auto", "cpu", "cuda" (the first card), "cuda:1" */
+    dc_dtype
+        activation; /* DC_DTYPE_NONE: the device's own, F32 on a CPU, BF16 on a card; F32 there is for comparisons */
+    unsigned cpu_features; /* for a CPU; ~0u: dc_cpu_allowed */
+    dc_gemm_backend
+        backend; /* DC_GEMM_BACKENDS: the best that is there; DC_GEMM_REF: none, on a card too; others for a CPU */
 } dc_dev_options;
 
 dc_dev_options dc_dev_defaults(void);
+/* "auto" is the first card when this program has CUDA and the card can be used, else the CPU. A device asked for by name that is not there
+ * is DC_EUNKNOWN, with the reason. */
 int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err);
 void dc_dev_close(dc_dev *dev); /* NULL is fine */
 /* "2 cores, AVX-512 BF16, own GEMM" for the start-up line. */
 const char *dc_dev_describe(const dc_dev *dev);
+/* Why "auto" is the CPU here, in a line; "" when it is not, or when the device was named. */
+const char *dc_dev_why(const dc_dev *dev);
 /* What must be equal for the same bits: processor path, GEMM backend and its version. Stands in checkpoints. */
 const char *dc_dev_path(const dc_dev *dev);
 

@@ -61,9 +61,17 @@ static void name_state(dc_cpu_state *s)
     snprintf(s->path, sizeof s->path, "cpu %s, %s", own ? "avx2" : "plain", gemm);
 }
 
+static int cpu_present(const char *name, dc_error *err)
+{
+    (void)name, (void)err;
+    return DC_OK;
+}
+
 static int cpu_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
 {
     int rc;
+    if (options->activation != DC_DTYPE_NONE && options->activation != DC_F32)
+        return dc_fail(err, DC_EUNKNOWN, "a CPU keeps activations in F32");
     dc_cpu_state *s = dc_calloc(1, sizeof *s);
     if (!s) return dc_fail_memory(err, sizeof *s, "a device");
     dev->state = s;
@@ -148,6 +156,7 @@ static size_t cpu_scratch_bytes(const dc_dev *dev)
 }
 
 const dc_dev_kind dc_dev_kind_cpu = {
+    .present = cpu_present,
     .open = cpu_open,
     .close = cpu_close,
     .describe = cpu_describe,

@@ -9,6 +9,7 @@ extern "C" {
 #endif
 
 typedef struct dc_dev_kind {
+    int (*present)(const char *name, dc_error *err); /* DC_OK when the device of that name can be opened, else why not */
     int (*open)(dc_dev *dev, const dc_dev_options *options, dc_error *err); /* cleans up after itself when it fails */
     void (*close)(dc_dev *dev);
     const char *(*describe)(const dc_dev *dev);
@@ -26,6 +27,9 @@ typedef struct dc_dev_kind {
 } dc_dev_kind;
 
 extern const dc_dev_kind dc_dev_kind_cpu;
+
+/* The CUDA kind, NULL in a program without: dc_cuda, dc_cuda_emu and dc_cuda_none each define it (cmake/decant.cmake). */
+const dc_dev_kind *dc_dev_kind_cuda(void);
 
 #ifdef __cplusplus
 }

@@ -12,6 +12,12 @@
 extern "C" {
 #endif
 
+#ifdef __CUDACC__
+#define DC_QUANT_INLINE static __host__ __device__ __forceinline__
+#else
+#define DC_QUANT_INLINE static inline
+#endif
+
 typedef struct dc_q4_0 {
     uint16_t d;
     uint8_t qs[16];
@@ -56,7 +62,7 @@ typedef struct dc_q6_k {
 
 /* The j-th of a Q4_K or Q5_K block's eight 6-bit scales and mins. Four of each stand in bytes 0-3 and 4-7; the low
  * halves of the others in bytes 8-11, and their upper two bits on top of the first eight bytes. */
-static inline void dc_scale_min_k4(int j, const uint8_t *s, uint8_t *scale, uint8_t *min)
+DC_QUANT_INLINE void dc_scale_min_k4(int j, const uint8_t *s, uint8_t *scale, uint8_t *min)
 {
     if (j < 4) {
         *scale = s[j] & 63;
@@ -67,14 +73,17 @@ static inline void dc_scale_min_k4(int j, const uint8_t *s, uint8_t *scale, uint
     }
 }
 
-/* The sixteen 6-bit scales of a Q3_K block, 32 taken off. */
+/* The j-th of a Q3_K block's sixteen 6-bit scales, 32 taken off. */
+DC_QUANT_INLINE int dc_scale_q3_k(int j, const uint8_t *s)
+{
+    const int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4;
+    const int high = (s[8 + j % 4] >> (2 * (j / 4))) & 3;
+    return (low | (high << 4)) - 32;
+}
+
 static inline void dc_scales_q3_k(int8_t out[16], const uint8_t *s)
 {
-    for (int j = 0; j < 16; j++) {
-        const int low = j < 8 ? s[j] & 15 : s[j - 8] >> 4;
-        const int high = (s[8 + j % 4] >> (2 * (j / 4))) & 3;
-        out[j] = (int8_t)((low | (high << 4)) - 32);
-    }
+    for (int j = 0; j < 16; j++) out[j] = (int8_t)dc_scale_q3_k(j, s);
 }
 
 /* Plain C: the specification of the layouts. */

@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define CUDA_TEST(name) void cuda_test_##name(dc_dev *dev);
+#define CUDA_TEST(name) __attribute__((weak)) void cuda_test_##name(dc_dev *dev); /* weak until each has one */
 DC_OPS(CUDA_TEST)
 #undef CUDA_TEST
 
@@ -33,10 +33,14 @@ typedef struct ck_array {
     double *d;
 } ck_array;
 
-/* Random in [-scale, scale), rounded to `type` in both twins; scale 0: zeros. `activation` arrays take dev->activation. */
+void ck_reset(void); /* the random numbers begin anew */
+
+/* Random in [-scale, scale), rounded to `type` in both twins; scale 0: zeros. `activation` arrays take dev->activation.
+ * A quantized type has random blocks when it cannot be written, and n a multiple of its block; the twin is what the CPU reads. */
 ck_array ck_new(dc_dev *dev, dc_dtype type, int64_t n, double scale);
 ck_array ck_activation(dc_dev *dev, int64_t n, double scale);
 ck_array ck_from(dc_dev *dev, dc_dtype type, int64_t n, const double *values); /* rounded to `type` in both */
+void ck_check(ck_array a);                                                     /* the canaries */
 void ck_free(ck_array a);
 
 static inline dc_view ck_view(ck_array a)
@@ -55,11 +59,12 @@ static inline dc_cview ck_cview(ck_array a)
 int32_t *ck_ints(dc_dev *dev, const int32_t *host, int64_t n);
 void ck_free_ints(dc_dev *dev, int32_t *ints);
 
-void ck_get(ck_array a, double *out);  /* waits, and fails the test when the device has an error */
-double ck_worst(ck_array a);           /* largest |device - twin|; infinity when one of them alone is NaN */
-double ck_largest(ck_array a);         /* largest |twin| */
-double ck_eps(const dc_dev *dev);      /* of the device's activations: 2^-8 for BF16 (half an ulp is 2^-9), 2^-23 for F32 */
-double ck_uniform(void);               /* in [-1, 1); the sequence begins anew with each test */
+void ck_get(ck_array a, double *out); /* waits, and fails the test when the device has an error */
+double ck_worst(ck_array a);          /* largest |device - twin|; infinity when one of them alone is NaN */
+double ck_largest(ck_array a);        /* largest |twin| */
+/* The distance of numbers at 1 in the device's activations: 2^-7 for BF16, 2^-23 for F32. A rounding is off by half of it. */
+double ck_eps(const dc_dev *dev);
+double ck_uniform(void); /* in [-1, 1); the sequence begins anew with each test */
 int64_t ck_below(int64_t n);
 
 #ifdef __cplusplus

@@ -1,0 +1,10 @@
+# The files of the CUDA device: compiled by nvcc into dc_cuda, and by the host's compiler into dc_cuda_emu for tests.
+set(DC_CUDA_SOURCES)
+foreach(name adamw attn attn_bwd attn_decode dev gemm glu loss norm quant rope rows vec)
+    foreach(file ${name}_cuda.cu dev_cuda.cu)
+        if(EXISTS ${PROJECT_SOURCE_DIR}/kernels/${file})
+            list(APPEND DC_CUDA_SOURCES kernels/${file})
+        endif()
+    endforeach()
+endforeach()
+list(REMOVE_DUPLICATES DC_CUDA_SOURCES)
