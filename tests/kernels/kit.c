@@ -85,9 +85,17 @@ size_t kit_paths(unsigned out[KIT_PATHS])
     const unsigned found = dc_cpu_found(), avx2 = DC_FEATURES_AVX2;
     size_t n = 0;
     out[n++] = 0;
-    if ((found & avx2) == avx2) out[n++] = avx2, out[n++] = avx2 | KIT_PAIR;
+    if ((found & avx2) == avx2) out[n++] = avx2;
     if (found & ~avx2) out[n++] = found;
     return n;
+}
+
+size_t kit_all_paths(unsigned out[KIT_PATHS])
+{
+    const size_t n = kit_paths(out);
+    if ((dc_cpu_found() & DC_FEATURES_AVX2) != DC_FEATURES_AVX2) return n;
+    out[n] = DC_FEATURES_AVX2 | KIT_PAIR;
+    return n + 1;
 }
 
 dc_ops kit_ops(unsigned features)
