@@ -20,6 +20,7 @@
 #include "core/pool.h"
 #include "kernels/cpu.h"
 #include "kernels/dev.h"
+#include "train/comm.h"
 
 static json_t *features_json(unsigned features)
 {
@@ -188,8 +189,10 @@ static void print_rest(const json_t *all)
     const char *key;
     json_t *value;
     int n = 0;
+    const char *ranks = json_string_value(json_object_get(all, "ranks"));
     print_cards(json_object_get(all, "cuda"));
     put_list("GEMM", json_object_get(all, "gemm"));
+    printf("ranks        %s\n", ranks ? ranks : "one: no MPI in this build");
     printf("libraries    ");
     json_object_foreach(json_object_get(all, "libraries"), key, value)
         printf("%s%s %s", n++ ? ", " : "", key, json_string_value(value));
@@ -213,9 +216,10 @@ static int run(dc_cli *cli, dc_error *err)
     json_t *processor = NULL, *all = NULL;
     DC_TRY(dc_dev_open(&dev, &options, err));
     processor = processor_json(err);
-    all = processor ? json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:s, s:o}", "version", DC_VERSION, "processor",
+    all = processor ? json_pack("{s:s, s:O, s:o, s:o, s:o, s:o, s:s, s:o, s:s?}", "version", DC_VERSION, "processor",
                                 processor, "memory", memory_json(), "gemm", gemm_json(), "libraries", libraries_json(),
-                                "limits", limits_json(), "device", dc_dev_describe(dev), "cuda", cards_json())
+                                "limits", limits_json(), "device", dc_dev_describe(dev), "cuda", cards_json(), "ranks",
+                                dc_comm_library())
                     : NULL;
     if (!all) {
         rc = dc_fail_memory(err, 0, "a description of this machine");

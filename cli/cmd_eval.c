@@ -53,7 +53,7 @@ static int measure_likelihood(dc_losses *out, const dc_opened *o, dc_loader *loa
     dc_loader_bounds(loader, &options.max_tokens, &options.max_docs, &options.max_rows);
     DC_TRY(dc_plan_new(&plan, o->model, &options, err));
     DC_TRY(dc_objective_cross_entropy(&objective, o->model, 0, err));
-    DC_TRY(dc_evaluate(plan, objective, loader, o->adapter, "eval", out, err));
+    DC_TRY(dc_evaluate(plan, objective, loader, o->adapter, "eval", NULL, out, err));
 done:
     if (objective) objective->free(objective);
     dc_plan_free(plan);

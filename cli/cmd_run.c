@@ -9,14 +9,32 @@
 
 typedef int stage_fn(const dc_session *s, dc_error *err);
 
-static const struct {
+typedef struct stage_row {
     const char *name;
     stage_fn *run;
-} stages[] = {{"prepare", dc_stage_prepare},
-              {"teach", dc_stage_teach},
-              {"train", dc_stage_train},
-              {"merge", dc_stage_merge},
-              {"export", dc_stage_export}};
+    int together; /* all ranks run it; else rank 0 alone, and the others wait */
+} stage_row;
+
+static const stage_row stages[] = {{"prepare", dc_stage_prepare, 0},
+                                   {"teach", dc_stage_teach, 0},
+                                   {"train", dc_stage_train, 1},
+                                   {"merge", dc_stage_merge, 0},
+                                   {"export", dc_stage_export, 0}};
+
+static int run_one(const dc_session *s, stage_fn *run, int together, dc_error *err)
+{
+    return together ? run(s, err) : dc_session_agree(s, dc_session_first(s) ? run(s, err) : DC_OK, err);
+}
+
+static int write_report(const dc_session *s, dc_error *err)
+{
+    char *report = dc_session_path(s, "report.html", err);
+    const int rc = report ? dc_report_write(report, s->dir, err) : DC_ENOMEM;
+    if (rc == DC_OK && s->quiet) printf("{\"output_dir\": \"%s\", \"report\": \"%s\"}\n", s->dir, report);
+    else if (rc == DC_OK) printf("report   %s\n", report);
+    dc_free(report);
+    return rc;
+}
 
 /* Does the recipe ask for the stage: by `stages`, else by the sections it has? */
 static int wanted(const dc_recipe *r, const char *stage)
@@ -38,13 +56,12 @@ static int run_all(dc_cli *cli, dc_error *err)
     int rc = DC_OK;
     int n_wanted = 0;
     dc_session s;
-    char *report = NULL;
     DC_TRY(dc_session_open(&s, cli, err));
     s.restart = dc_cli_get(cli, "--restart") != NULL;
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
         if (!wanted(s.recipe, stages[i].name)) continue;
         n_wanted++;
-        DC_TRY(stages[i].run(&s, err));
+        DC_TRY(run_one(&s, stages[i].run, stages[i].together, err));
     }
     if (!n_wanted) {
         rc =
@@ -52,31 +69,27 @@ static int run_all(dc_cli *cli, dc_error *err)
                     "%s asks for no stage: it has none of the sections data, teacher, student and export", cli->recipe);
         goto done;
     }
-    if (wanted(s.recipe, "train")) DC_TRY(dc_stage_eval(&s, err));
-    report = dc_session_path(&s, "report.html", err);
-    DC_TRY(report ? dc_report_write(report, s.dir, err) : DC_ENOMEM);
-    if (cli->json) printf("{\"output_dir\": \"%s\", \"report\": \"%s\"}\n", s.dir, report);
-    else printf("report   %s\n", report);
+    if (wanted(s.recipe, "train")) DC_TRY(run_one(&s, dc_stage_eval, 0, err));
+    DC_TRY(run_one(&s, write_report, 0, err));
 done:
-    dc_free(report);
-    dc_session_close(&s);
+    dc_session_close(&s, rc, err);
     return rc;
 }
 
-static int run_stage(dc_cli *cli, stage_fn *stage, dc_error *err)
+static int run_stage(dc_cli *cli, stage_fn *run, int together, dc_error *err)
 {
     dc_session s;
     int rc = dc_session_open(&s, cli, err);
     if (rc != DC_OK) return rc;
     s.restart = dc_cli_get(cli, "--restart") != NULL;
-    rc = stage(&s, err);
-    dc_session_close(&s);
+    rc = run_one(&s, run, together, err);
+    dc_session_close(&s, rc, err);
     return rc;
 }
 
-static int run_prepare(dc_cli *cli, dc_error *err) { return run_stage(cli, dc_stage_prepare, err); }
-static int run_teach(dc_cli *cli, dc_error *err) { return run_stage(cli, dc_stage_teach, err); }
-static int run_train(dc_cli *cli, dc_error *err) { return run_stage(cli, dc_stage_train, err); }
+static int run_prepare(dc_cli *cli, dc_error *err) { return run_stage(cli, dc_stage_prepare, 0, err); }
+static int run_teach(dc_cli *cli, dc_error *err) { return run_stage(cli, dc_stage_teach, 0, err); }
+static int run_train(dc_cli *cli, dc_error *err) { return run_stage(cli, dc_stage_train, 1, err); }
 
 static const dc_flag flags[] = {{"--restart", NULL, "begin anew: remove what earlier runs of the stage left"},
                                 {NULL, NULL, NULL}};

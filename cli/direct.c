@@ -16,8 +16,8 @@ int dc_direct_stage(dc_cli *cli, int (*stage)(const dc_session *s, dc_error *err
     int rc = dc_session_open(&s, cli, err);
     if (rc != DC_OK) return rc;
     s.restart = dc_cli_get(cli, "--restart") != NULL;
-    rc = stage(&s, err);
-    dc_session_close(&s);
+    rc = dc_session_agree(&s, dc_session_first(&s) ? stage(&s, err) : DC_OK, err);
+    dc_session_close(&s, rc, err);
     return rc;
 }
 

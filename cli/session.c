@@ -38,6 +38,22 @@ static int check_precision(const dc_recipe *r, const dc_dev *dev, dc_error *err)
     return DC_OK;
 }
 
+/* What rank 0 does alone: the folder, its lock, the recipe in it, the first line. */
+static int open_folder(dc_session *s, const dc_cli *cli, dc_error *err)
+{
+    int rc = DC_OK;
+    const char *ranks = dc_comm_describe(s->comm);
+    const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    DC_TRY(dc_mkdirs(s->dir, err));
+    DC_TRY(dc_lock_take(&s->lock, s->dir, err));
+    DC_TRY(save_recipe(s, err));
+    dc_log(DC_LOG_INFO, "decant %s · %s%s%s · %.0f GiB · recipe %s · output %s", DC_VERSION, dc_dev_describe(s->dev),
+           *ranks ? " · " : "", ranks, memory / 0x1p30, cli->recipe, s->dir);
+    if (*dc_dev_why(s->dev)) dc_log(DC_LOG_INFO, "on the CPU: %s", dc_dev_why(s->dev));
+done:
+    return rc;
+}
+
 int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err)
 {
     int rc = DC_OK;
@@ -48,24 +64,35 @@ int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err)
     DC_TRY(dc_dev_open(&s->dev, &device, err));
     DC_TRY(check_precision(s->recipe, s->dev, err));
     s->dir = dc_recipe_str(s->recipe, "output_dir");
-    DC_TRY(dc_mkdirs(s->dir, err));
-    DC_TRY(dc_lock_take(&s->lock, s->dir, err));
-    DC_TRY(save_recipe(s, err));
-    const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
-    dc_log(DC_LOG_INFO, "decant %s · %s · %.0f GiB · recipe %s · output %s", DC_VERSION, dc_dev_describe(s->dev),
-           memory / 0x1p30, cli->recipe, s->dir);
-    if (*dc_dev_why(s->dev)) dc_log(DC_LOG_INFO, "on the CPU: %s", dc_dev_why(s->dev));
+    DC_TRY(dc_comm_open(&s->comm, s->dev, err));
+    if (!dc_session_first(s)) dc_log_set_level(DC_LOG_ERROR);
+    DC_TRY(dc_session_agree(s, dc_session_first(s) ? open_folder(s, cli, err) : DC_OK, err));
 done:
-    if (rc != DC_OK) dc_session_close(s);
+    if (rc != DC_OK) dc_session_close(s, rc, err);
     return rc;
 }
 
-void dc_session_close(dc_session *s)
+void dc_session_close(dc_session *s, int rc, const dc_error *err)
 {
+    const int failed = rc != DC_OK && rc != DC_ESTOPPED;
+    /* Ending the others ends this one too, before it could say why. */
+    if (failed && dc_comm_size(s->comm) > 1)
+        fprintf(stderr, "rank %lld: %s\n", (long long)dc_comm_rank(s->comm), err ? err->message : "failed");
+    dc_comm_close(s->comm, failed);
     dc_dev_close(s->dev);
     if (s->lock >= 0) dc_lock_release(s->lock);
     dc_recipe_free(s->recipe);
     *s = (dc_session){.lock = -1};
+}
+
+int dc_session_first(const dc_session *s) { return dc_comm_rank(s->comm) == 0; }
+
+int dc_session_agree(const dc_session *s, int rc, dc_error *err)
+{
+    int of_first = rc;
+    const int joined = dc_comm_broadcast(s->comm, &of_first, sizeof of_first, rc == DC_OK ? err : NULL);
+    if (rc != DC_OK || joined != DC_OK) return rc != DC_OK ? rc : joined;
+    return of_first == DC_OK ? DC_OK : dc_fail(err, (dc_code)of_first, "rank 0 could not go on, and says why");
 }
 
 char *dc_session_path(const dc_session *s, const char *below, dc_error *err)
@@ -104,7 +131,7 @@ int dc_session_tokenizer(dc_tokenizer **out, const dc_session *s, dc_error *err)
 }
 
 int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order,
-                      int64_t repeat, dc_error *err)
+                      int64_t repeat, const dc_comm *comm, dc_error *err)
 {
     char key[96];
     double weights[256];
@@ -124,6 +151,8 @@ int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const c
         .batch_size = dc_recipe_int(s->recipe, key),
         .weights = in_order ? NULL : weights,
         .n_weights = in_order ? 0 : n,
+        .ranks = dc_comm_size(comm),
+        .rank = dc_comm_rank(comm),
     };
     return dc_loader_new(out, set, &o, err);
 }

@@ -17,6 +17,7 @@
 #include "kernels/dev.h"
 #include "distill/store.h"
 #include "model/model.h"
+#include "train/comm.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -29,11 +30,18 @@ typedef struct dc_session {
     int lock;        /* -1: none */
     int restart;     /* --restart: nothing is kept */
     int quiet;       /* --json: no tables on stdout */
+    dc_comm *comm;   /* the ranks that mpirun or srun started: they train together, all else rank 0 does alone */
 } dc_session;
 
-/* Loads the recipe of the command line, creates and locks output_dir, opens the device, prints the first line of a run. */
+/* Loads the recipe of the command line, opens the device, joins the ranks, creates and locks output_dir, prints the first line of a run. */
 int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err);
-void dc_session_close(dc_session *s); /* twice is safe */
+/* Twice is safe. `rc` with `err` is how the command ended: with several ranks a failure is told here, and ends the others. */
+void dc_session_close(dc_session *s, int rc, const dc_error *err);
+
+/* Is this rank 0, which writes the files and speaks? */
+int dc_session_first(const dc_session *s);
+/* All ranks go on with what rank 0 came to: its rc, or DC_OK. Collective. */
+int dc_session_agree(const dc_session *s, int rc, dc_error *err);
 
 /* output_dir/a, output_dir/a/b: the caller's. NULL when memory is out, with err filled. */
 char *dc_session_path(const dc_session *s, const char *below, dc_error *err);
@@ -42,9 +50,10 @@ char *dc_session_path(const dc_session *s, const char *below, dc_error *err);
 int dc_session_tokenizer(dc_tokenizer **out, const dc_session *s, dc_error *err);
 /* Where the teacher stands: teacher.model, or the one made from scratch; NULL when the recipe has none. The caller's. */
 char *dc_session_teacher(const dc_session *s, dc_error *err);
-/* A loader over a set with the settings of `prefix` ("train", "teacher.train"); in_order: for evaluation; `repeat` shifts the seed. */
+/* A loader over a set with the settings of `prefix` ("train", "teacher.train"); in_order: for evaluation; `repeat` shifts the seed; the part of this
+ * rank of `comm`, or with NULL all. */
 int dc_session_loader(dc_loader **out, const dc_session *s, dc_set *set, const char *prefix, int in_order,
-                      int64_t repeat, dc_error *err);
+                      int64_t repeat, const dc_comm *comm, dc_error *err);
 /* The student before training: student.model, layers of the teacher, or from scratch. trainable: all weights, else frozen. */
 int dc_session_student(dc_model **out, const dc_session *s, int trainable, dc_error *err);
 

@@ -30,7 +30,8 @@ typedef struct table {
     dc_tokenizer *tokenizer;
     dc_model *teacher; /* or NULL */
     dc_set *set;
-    dc_loader *loader; /* or NULL: nothing is held out */
+    dc_loader *loader;              /* or NULL: nothing is held out */
+    dc_parity_reference *reference; /* the teacher, when both are there */
     row rows[MAX_ROWS];
     size_t n;
 } table;
@@ -82,8 +83,8 @@ static int measure(table *t, row *r, dc_model *m, int adapter, dc_error *err)
     r->kl[r->n] = r->nll[r->n] = (double)NAN;
     if (rc == DC_OK && t->loader) {
         dc_parity p;
-        dc_model *reference = t->teacher ? t->teacher : m;
-        rc = dc_parity_measure(&p, reference, t->teacher ? -1 : adapter, m, adapter, t->loader, KL_TOKENS, err);
+        rc = t->reference ? dc_parity_against(&p, t->reference, m, adapter, err)
+                          : dc_parity_measure(&p, m, adapter, m, adapter, t->loader, KL_TOKENS, err);
         if (t->teacher) r->kl[r->n] = p.kl > 0 ? p.kl : 0;
         r->nll[r->n] = log(p.ppl_file);
     }
@@ -189,7 +190,8 @@ static int open_table(table *t, dc_error *err)
     if (teacher) DC_TRY(dc_model_open(&t->teacher, t->s->dev, teacher, &o, err));
     if (dc_path_exists(eval)) {
         DC_TRY(dc_set_open(&t->set, data, "eval", err));
-        DC_TRY(dc_session_loader(&t->loader, t->s, t->set, "train", 1, 0, err));
+        DC_TRY(dc_session_loader(&t->loader, t->s, t->set, "train", 1, 0, NULL, err));
+        if (t->teacher) DC_TRY(dc_parity_reference_new(&t->reference, t->teacher, -1, t->loader, KL_TOKENS, err));
     }
 done:
     dc_free(data);
@@ -345,6 +347,7 @@ int dc_stage_eval(const dc_session *s, dc_error *err)
     if (!s->quiet) print(stage.summary, stage.times);
 done:
     if (t) {
+        dc_parity_reference_free(t->reference);
         dc_model_free(t->teacher);
         dc_loader_free(t->loader);
         dc_set_close(t->set);

@@ -12,6 +12,8 @@
 #include "export/gguf_model.h"
 #include "export/parity.h"
 
+enum { PARITY_TOKENS = 2048 };
+
 /* The trained student: base and adapter (slot 0), or the model of a full training. */
 typedef struct trained {
     dc_model *model;
@@ -99,34 +101,51 @@ static int parity_loader(dc_set **set, dc_loader **loader, const dc_session *s, 
         goto done;
     }
     DC_TRY(dc_set_open(set, data, dc_path_exists(eval) ? "eval" : "train", err));
-    DC_TRY(dc_session_loader(loader, s, *set, "train", 1, 0, err));
+    DC_TRY(dc_session_loader(loader, s, *set, "train", 1, 0, NULL, err));
 done:
     dc_free(data);
     dc_free(eval);
     return rc;
 }
 
-static int check_parity(const dc_session *s, const trained *k, const char *path, dc_parity *parity, dc_error *err)
+/* The trained model, whose layers run once over the held-out rows, for all files. */
+typedef struct judge {
+    dc_set *set;
+    dc_loader *loader;
+    dc_parity_reference *reference;
+} judge;
+
+static int judge_open(judge *j, const dc_session *s, const trained *k, dc_error *err)
+{
+    const int rc = parity_loader(&j->set, &j->loader, s, err);
+    return rc == DC_OK
+               ? dc_parity_reference_new(&j->reference, k->model, k->lora ? 0 : -1, j->loader, PARITY_TOKENS, err)
+               : rc;
+}
+
+static void judge_close(judge *j)
+{
+    dc_parity_reference_free(j->reference);
+    dc_loader_free(j->loader);
+    dc_set_close(j->set);
+}
+
+static int check_parity(const dc_session *s, const judge *j, const char *path, dc_parity *parity, dc_error *err)
 {
     int rc = DC_OK;
     dc_model *file = NULL;
-    dc_set *set = NULL;
-    dc_loader *loader = NULL;
     json_t *json = NULL;
     dc_str out = {0};
     const dc_model_options o = dc_model_defaults();
     const size_t stem = strlen(path) - strlen(".gguf");
     dc_str_putf(&out, "%.*s.parity.json", (int)stem, path);
-    DC_TRY(parity_loader(&set, &loader, s, err));
     DC_TRY(dc_model_open(&file, s->dev, path, &o, err));
-    DC_TRY(dc_parity_measure(parity, k->model, k->lora ? 0 : -1, file, -1, loader, 2048, err));
+    DC_TRY(dc_parity_against(parity, j->reference, file, -1, err));
     json = dc_parity_json(parity);
     DC_TRY(dc_json_save(json, dc_str_text(&out), err));
 done:
     json_decref(json);
     dc_str_release(&out);
-    dc_loader_free(loader);
-    dc_set_close(set);
     dc_model_free(file);
     return rc;
 }
@@ -141,8 +160,8 @@ static char *export_path(const dc_session *s, size_t i, dc_dtype type, dc_error 
     return dc_session_path(s, below, err);
 }
 
-static int export_one(const dc_session *s, const trained *k, const dc_tokenizer *t, size_t i, dc_stage *stage,
-                      dc_error *err)
+static int export_one(const dc_session *s, const trained *k, const judge *j, const dc_tokenizer *t, size_t i,
+                      dc_stage *stage, dc_error *err)
 {
     int rc = DC_OK;
     char key[64], bytes[32];
@@ -159,7 +178,7 @@ static int export_one(const dc_session *s, const trained *k, const dc_tokenizer 
     path = export_path(s, i, o.type, err);
     if (!path) return DC_ENOMEM;
     DC_TRY(dc_export_gguf(path, k->model, t, &o, &result, err));
-    DC_TRY(check_parity(s, k, path, &parity, err));
+    DC_TRY(check_parity(s, j, path, &parity, err));
     json_object_set_new(stage->summary, dc_path_base(path),
                         json_pack("{s:s, s:I, s:o}", "type", dc_dtype_get(o.type)->name, "bytes",
                                   (json_int_t)result.bytes, "parity", dc_parity_json(&parity)));
@@ -177,6 +196,7 @@ int dc_stage_export(const dc_session *s, dc_error *err)
     dc_hash key;
     dc_stage stage = {0};
     trained k = {0};
+    judge j = {0};
     dc_tokenizer *t = NULL;
     char *dir = dc_session_path(s, "export", err);
     if (!dir) return DC_ENOMEM;
@@ -190,9 +210,11 @@ int dc_stage_export(const dc_session *s, dc_error *err)
     DC_TRY(dc_mkdirs(dir, err));
     DC_TRY(trained_open(&k, s, err));
     DC_TRY(dc_session_tokenizer(&t, s, err));
-    for (size_t i = 0; i < dc_recipe_count(s->recipe, "export"); i++) DC_TRY(export_one(s, &k, t, i, &stage, err));
+    DC_TRY(judge_open(&j, s, &k, err));
+    for (size_t i = 0; i < dc_recipe_count(s->recipe, "export"); i++) DC_TRY(export_one(s, &k, &j, t, i, &stage, err));
     DC_TRY(dc_stage_end(&stage, s, key, err));
 done:
+    judge_close(&j);
     trained_release(&k);
     dc_tokenizer_free(t);
     dc_stage_release(&stage);

@@ -61,7 +61,7 @@ static int scratch_open(scratch *k, const dc_session *s, dc_error *err)
     if (!k->data || !k->dir || !k->out) return DC_ENOMEM;
     DC_TRY(dc_session_scratch(&k->model, s, "teacher.init.config", err));
     DC_TRY(dc_set_open(&k->set, k->data, "teacher", err));
-    DC_TRY(dc_session_loader(&k->loader, s, k->set, "teacher.train", 0, 0, err));
+    DC_TRY(dc_session_loader(&k->loader, s, k->set, "teacher.train", 0, 0, NULL, err));
     dc_loader_bounds(k->loader, &T, &B, &M);
     const dc_plan_options o = {.max_tokens = T,
                                .max_docs = B,

@@ -67,10 +67,10 @@ static int open_data(student *k, const dc_session *s, int64_t repeat, dc_error *
         goto done;
     }
     DC_TRY(dc_set_open(&k->set, k->data, "train", err));
-    DC_TRY(dc_session_loader(&k->loader, s, k->set, "train", 0, repeat, err));
+    DC_TRY(dc_session_loader(&k->loader, s, k->set, "train", 0, repeat, s->comm, err));
     if (dc_path_exists(eval)) {
         DC_TRY(dc_set_open(&k->eval_set, k->data, "eval", err));
-        DC_TRY(dc_session_loader(&k->eval_loader, s, k->eval_set, "train", 1, 0, err));
+        DC_TRY(dc_session_loader(&k->eval_loader, s, k->eval_set, "train", 1, 0, s->comm, err));
     }
 done:
     dc_free(eval);
@@ -270,11 +270,12 @@ static int run(const dc_session *s, int64_t repeat, int control, dc_stage *stage
                     .dir = dir,
                     .stage = name,
                     .recipe = s->recipe,
-                    .restart = s->restart};
+                    .restart = s->restart,
+                    .comm = s->comm};
     dc_train_options_from_recipe(&t.options, s->recipe, "train");
     t.options.seed += (uint64_t)repeat;
     DC_TRY(dc_train(&t, &result, err));
-    DC_TRY(save_student(&k, s, folder, err));
+    DC_TRY(dc_session_agree(s, dc_session_first(s) ? save_student(&k, s, folder, err) : DC_OK, err));
     tell(name, &result, &k, stage->summary, stage->times);
 done:
     student_release(&k);
@@ -319,21 +320,34 @@ static int output_hash(dc_hash *out, const dc_session *s, dc_error *err)
     return rc;
 }
 
+static int begin(dc_stage *stage, int *kept, const dc_session *s, dc_error *err)
+{
+    dc_hash key;
+    const int rc = stage_key(&key, s, err);
+    return rc == DC_OK ? dc_stage_begin(stage, kept, s, "train", "train", 1, key, err) : rc;
+}
+
+static int end(dc_stage *stage, const dc_session *s, dc_error *err)
+{
+    dc_hash output;
+    const int rc = output_hash(&output, s, err);
+    return rc == DC_OK ? dc_stage_end(stage, s, output, err) : rc;
+}
+
+/* All ranks come here: rank 0 alone keeps the stage's files. */
 int dc_stage_train(const dc_session *s, dc_error *err)
 {
     int rc = DC_OK, kept = 0;
-    dc_hash key, output;
     dc_stage stage = {0};
-    DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "train", "train", 1, key, err));
+    DC_TRY(dc_session_agree(s, dc_session_first(s) ? begin(&stage, &kept, s, err) : DC_OK, err));
+    DC_TRY(dc_comm_broadcast(s->comm, &kept, sizeof kept, err));
     if (kept) goto done;
     const int control = dc_recipe_has(s->recipe, "distill") && dc_recipe_bool(s->recipe, "distill.control");
     for (int64_t repeat = 0; repeat < dc_recipe_int(s->recipe, "train.repeats"); repeat++) {
         DC_TRY(run(s, repeat, 0, &stage, err));
         if (control) DC_TRY(run(s, repeat, 1, &stage, err));
     }
-    DC_TRY(output_hash(&output, s, err));
-    DC_TRY(dc_stage_end(&stage, s, output, err));
+    DC_TRY(dc_session_agree(s, dc_session_first(s) ? end(&stage, s, err) : DC_OK, err));
 done:
     dc_stage_release(&stage);
     return rc;

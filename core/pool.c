@@ -45,3 +45,14 @@ void dc_pool_for(int64_t n, void (*fn)(void *context, int64_t i), void *context)
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
     for (int64_t i = 0; i < n; i++) fn(context, i);
 }
+
+void dc_pool_each(void (*fn)(void *context, int64_t t), void *context)
+{
+    const int threads = omp_in_parallel() ? 1 : dc_pool_threads();
+    if (threads == 1) {
+        fn(context, 0);
+        return;
+    }
+#pragma omp parallel num_threads(threads)
+    fn(context, omp_get_thread_num());
+}

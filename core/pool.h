@@ -17,6 +17,10 @@ void dc_pool_set_threads(int n);
  * then the result does not depend on the number of threads. Within fn another dc_pool_for runs in its own thread. */
 void dc_pool_for(int64_t n, void (*fn)(void *context, int64_t i), void *context);
 
+/* Calls fn(context, t) once in each of dc_pool_threads() threads, t in [0, that): for work that threads fetch for themselves, each with
+ * memory of its own. There may be fewer threads, one at least: within a dc_pool_for, or where the system grants no more. */
+void dc_pool_each(void (*fn)(void *context, int64_t t), void *context);
+
 #ifdef __cplusplus
 }
 #endif

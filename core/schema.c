@@ -74,6 +74,7 @@
         INT(p "save_steps", "500", 0, UP, OK, "", "steps between checkpoints; 0: at the end and on a signal only"), \
         INT(p "save_total_limit", "2", 2, 1000000, OK, "", "checkpoints kept"), \
         INT(p "eval_steps", "0", 0, UP, OK, "", "steps between evaluations; 0: at the end only"), \
+        BOOL(p "eval_on_start", "false", OK, "", "evaluate before the first step as well"), \
         INT(p "logging_steps", "10", 1, UP, OK, "", \
             "steps between lines on the screen; metrics.jsonl has every step"), \
         BOOL(p "bf16", "false", NO, stages, "matrix products on bfloat16 operands, sums in fp32"), \

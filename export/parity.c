@@ -23,11 +23,20 @@ typedef struct side {
     int32_t *host_top1;
 } side;
 
-typedef struct pair {
-    side ref, file;
-    int64_t chunk, V;
+struct dc_parity_reference {
+    side ref;
+    dc_loader *loader;
+    int64_t max_tokens, chunk, V;
     int32_t *labels; /* device */
     float *w, *kl, *host_kl;
+    void *hidden; /* [max_tokens + a batch, C] of activations on the device; NULL: the layers run each time */
+    int kept;     /* it is filled */
+};
+
+/* One comparison. */
+typedef struct pair {
+    dc_parity_reference *r;
+    side file;
     double nmse_num, nmse_den, ce_ref, ce_file, same;
 } pair;
 
@@ -66,96 +75,162 @@ static void close_side(side *s)
     dc_free(s->host_top1);
 }
 
-/* Logits, cross-entropy and greatest logit of rows [first, first + n); with `teacher` also KL(teacher || this). */
-static void score_side(const pair *p, side *s, int64_t first, int64_t n, const float *teacher)
+/* Logits, cross-entropy and greatest logit of n hidden rows; with `teacher` also KL(teacher || this). */
+static void score_side(const dc_parity_reference *r, side *s, dc_view hidden, int64_t n, const float *teacher)
 {
-    dc_head_fwd(s->m, s->logits, dc_view_read(dc_view_at(dc_plan_hidden(s->plan), first * s->m->config.C)), n, &s->run);
+    dc_head_fwd(s->m, s->logits, dc_view_read(hidden), n, &s->run);
     const dc_loss loss = {.M = n,
-                          .V = p->V,
-                          .ld = p->V,
-                          .labels = p->labels,
-                          .w_ce = p->w,
-                          .w_kd = p->w,
+                          .V = r->V,
+                          .ld = r->V,
+                          .labels = r->labels,
+                          .w_ce = r->w,
+                          .w_kd = r->w,
                           .kind = teacher ? DC_KD_DENSE : DC_KD_NONE,
                           .teacher = teacher,
                           .temperature = 1,
                           .kd_scale = 1,
                           .ce = s->ce,
-                          .kd = teacher ? p->kl : NULL,
+                          .kd = teacher ? r->kl : NULL,
                           .top1 = s->top1,
                           .no_gradient = 1};
     s->m->dev->op.loss(s->m->dev, s->logits, &loss);
-    dc_dev_download(s->m->dev, s->host, s->logits, (size_t)(n * p->V) * sizeof(float));
+    dc_dev_download(s->m->dev, s->host, s->logits, (size_t)(n * r->V) * sizeof(float));
     dc_dev_download(s->m->dev, s->host_ce, s->ce, (size_t)n * 4);
     dc_dev_download(s->m->dev, s->host_top1, s->top1, (size_t)n * 4);
+}
+
+/* The reference's hidden rows of a batch whose first is row `at` of all. */
+static int reference_hidden(dc_parity_reference *r, dc_view *out, const dc_batch *batch, int64_t at, dc_error *err)
+{
+    const dc_model *m = r->ref.m;
+    const int64_t C = m->config.C;
+    if (!r->kept) {
+        const int rc = dc_forward(r->ref.plan, batch, &r->ref.run, err);
+        if (rc != DC_OK) return rc;
+        *out = dc_plan_hidden(r->ref.plan);
+    }
+    if (!r->hidden) return DC_OK;
+    const dc_view here = dc_view_at((dc_view){r->hidden, m->dev->activation}, at * C);
+    if (!r->kept)
+        dc_dev_copy(m->dev, here.data, out->data, (size_t)(batch->M * C) * dc_element_bytes(m->dev->activation));
+    *out = here;
+    return DC_OK;
+}
+
+static void add_row(pair *p, dc_parity *out, int64_t i)
+{
+    const dc_parity_reference *r = p->r;
+    const float *a = r->ref.host + i * r->V, *b = p->file.host + i * r->V;
+    for (int64_t v = 0; v < r->V; v++) {
+        const double d = (double)a[v] - (double)b[v];
+        p->nmse_num += d * d, p->nmse_den += (double)a[v] * (double)a[v];
+    }
+    out->kl += (double)r->host_kl[i];
+    out->kl_max = (double)r->host_kl[i] > out->kl_max ? (double)r->host_kl[i] : out->kl_max;
+    p->same += r->ref.host_top1[i] == p->file.host_top1[i];
+    p->ce_ref += (double)r->ref.host_ce[i], p->ce_file += (double)p->file.host_ce[i];
 }
 
 static int run_batch(pair *p, const dc_packed *packed, dc_parity *out, dc_error *err)
 {
     int rc = DC_OK;
+    dc_parity_reference *r = p->r;
+    dc_dev *dev = r->ref.m->dev;
+    dc_view hidden = {0};
     const dc_batch batch = dc_batch_of(packed);
-    DC_TRY(dc_forward(p->ref.plan, &batch, &p->ref.run, err));
+    DC_TRY(reference_hidden(r, &hidden, &batch, out->tokens, err));
     DC_TRY(dc_forward(p->file.plan, &batch, &p->file.run, err));
-    for (int64_t first = 0; first < packed->M; first += p->chunk) {
-        const int64_t n = packed->M - first < p->chunk ? packed->M - first : p->chunk;
-        dc_dev_upload(p->ref.m->dev, p->labels, packed->labels + first, (size_t)n * 4);
-        score_side(p, &p->ref, first, n, NULL);
-        score_side(p, &p->file, first, n, p->ref.logits);
-        dc_dev_download(p->ref.m->dev, p->host_kl, p->kl, (size_t)n * 4);
-        DC_TRY(dc_dev_sync(p->ref.m->dev, err));
-        for (int64_t i = 0; i < n; i++) {
-            const float *a = p->ref.host + i * p->V, *b = p->file.host + i * p->V;
-            for (int64_t v = 0; v < p->V; v++) {
-                const double d = (double)a[v] - (double)b[v];
-                p->nmse_num += d * d, p->nmse_den += (double)a[v] * (double)a[v];
-            }
-            out->kl += (double)p->host_kl[i];
-            out->kl_max = (double)p->host_kl[i] > out->kl_max ? (double)p->host_kl[i] : out->kl_max;
-            p->same += p->ref.host_top1[i] == p->file.host_top1[i];
-            p->ce_ref += (double)p->ref.host_ce[i], p->ce_file += (double)p->file.host_ce[i];
-        }
+    const dc_view file_hidden = dc_plan_hidden(p->file.plan);
+    for (int64_t first = 0; first < packed->M; first += r->chunk) {
+        const int64_t n = packed->M - first < r->chunk ? packed->M - first : r->chunk;
+        dc_dev_upload(dev, r->labels, packed->labels + first, (size_t)n * 4);
+        score_side(r, &r->ref, dc_view_at(hidden, first * r->ref.m->config.C), n, NULL);
+        score_side(r, &p->file, dc_view_at(file_hidden, first * p->file.m->config.C), n, r->ref.logits);
+        dc_dev_download(dev, r->host_kl, r->kl, (size_t)n * 4);
+        DC_TRY(dc_dev_sync(dev, err));
+        for (int64_t i = 0; i < n; i++) add_row(p, out, i);
         out->tokens += n;
     }
 done:
     return rc;
 }
 
-static int open_pair(pair *p, dc_model *reference, int adapter, dc_model *file, int file_adapter, dc_loader *loader,
-                     dc_error *err)
+static int reference_open(dc_parity_reference *r, dc_model *m, int adapter, int keep, dc_error *err)
 {
     int rc = DC_OK;
-    p->V = reference->config.V;
-    if (file->config.V != p->V)
-        return dc_fail(err, DC_EMISMATCH, "the file has a vocabulary of %lld, the model one of %lld",
-                       (long long)file->config.V, (long long)p->V);
-    p->chunk = dc_head_chunk(reference, 16 << 20);
-    const size_t n = (size_t)p->chunk;
-    DC_TRY(open_side(&p->ref, reference, adapter, loader, p->chunk, err));
-    DC_TRY(open_side(&p->file, file, file_adapter, loader, p->chunk, err));
-    DC_TRY(alloc(reference->dev, &p->labels, n * 4, err));
-    DC_TRY(alloc(reference->dev, &p->w, n * 4, err));
-    DC_TRY(alloc(reference->dev, &p->kl, n * 4, err));
-    reference->dev->op.fill(reference->dev, dc_floats_view(p->w), 1, p->chunk);
-    p->host_kl = dc_malloc(n * 4);
-    if (!p->host_kl) rc = dc_fail_memory(err, n * 4, "the parity check");
+    int64_t T, B, M;
+    r->V = m->config.V;
+    r->chunk = dc_head_chunk(m, 16 << 20);
+    const size_t n = (size_t)r->chunk;
+    DC_TRY(open_side(&r->ref, m, adapter, r->loader, r->chunk, err));
+    DC_TRY(alloc(m->dev, &r->labels, n * 4, err));
+    DC_TRY(alloc(m->dev, &r->w, n * 4, err));
+    DC_TRY(alloc(m->dev, &r->kl, n * 4, err));
+    m->dev->op.fill(m->dev, dc_floats_view(r->w), 1, r->chunk);
+    r->host_kl = dc_malloc(n * 4);
+    if (!r->host_kl) {
+        rc = dc_fail_memory(err, n * 4, "the parity check");
+        goto done;
+    }
+    if (!keep) goto done;
+    dc_loader_bounds(r->loader, &T, &B, &M);
+    DC_TRY(alloc(m->dev, &r->hidden,
+                 (size_t)(r->max_tokens + M) * (size_t)m->config.C * dc_element_bytes(m->dev->activation), err));
 done:
     return rc;
 }
 
-int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, int file_adapter,
-                      dc_loader *loader, int64_t max_tokens, dc_error *err)
+static int reference_new(dc_parity_reference **out, dc_model *reference, int adapter, dc_loader *loader,
+                         int64_t max_tokens, int keep, dc_error *err)
+{
+    dc_parity_reference *r = dc_calloc(1, sizeof *r);
+    if (!r) return dc_fail_memory(err, sizeof *r, "the parity check");
+    r->loader = loader, r->max_tokens = max_tokens;
+    const int rc = reference_open(r, reference, adapter, keep, err);
+    if (rc == DC_OK) *out = r;
+    else dc_parity_reference_free(r);
+    return rc;
+}
+
+int dc_parity_reference_new(dc_parity_reference **out, dc_model *reference, int adapter, dc_loader *loader,
+                            int64_t max_tokens, dc_error *err)
+{
+    DC_ASSERT(max_tokens > 0);
+    return reference_new(out, reference, adapter, loader, max_tokens, 1, err);
+}
+
+void dc_parity_reference_free(dc_parity_reference *r)
+{
+    if (!r) return;
+    if (r->ref.m) {
+        dc_dev *dev = r->ref.m->dev;
+        dc_dev_free(dev, r->labels);
+        dc_dev_free(dev, r->w);
+        dc_dev_free(dev, r->kl);
+        dc_dev_free(dev, r->hidden);
+    }
+    close_side(&r->ref);
+    dc_free(r->host_kl);
+    dc_free(r);
+}
+
+int dc_parity_against(dc_parity *out, dc_parity_reference *r, dc_model *file, int file_adapter, dc_error *err)
 {
     int rc = DC_OK, ended = 0;
-    pair p = {0};
+    pair p = {.r = r};
     dc_packed packed;
     *out = (dc_parity){0};
-    DC_TRY(open_pair(&p, reference, adapter, file, file_adapter, loader, err));
-    dc_loader_seek(loader, (dc_position){0});
-    while (!ended && (!max_tokens || out->tokens < max_tokens)) {
+    if (file->config.V != r->V)
+        return dc_fail(err, DC_EMISMATCH, "the file has a vocabulary of %lld, the model one of %lld",
+                       (long long)file->config.V, (long long)r->V);
+    DC_TRY(open_side(&p.file, file, file_adapter, r->loader, r->chunk, err));
+    dc_loader_seek(r->loader, (dc_position){0});
+    while (!ended && (!r->max_tokens || out->tokens < r->max_tokens)) {
         DC_TRY(dc_stop_check("the parity check", err));
-        DC_TRY(dc_loader_next(loader, &packed, &ended, err));
+        DC_TRY(dc_loader_next(r->loader, &packed, &ended, err));
         DC_TRY(run_batch(&p, &packed, out, err));
     }
+    r->kept = r->hidden != NULL;
     const double n = out->tokens ? (double)out->tokens : 1;
     out->kl /= n;
     out->top1 = p.same / n;
@@ -167,12 +242,17 @@ int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model
                      "the parity check: the logits of the model or of the file are not finite (perplexities %g and %g)",
                      out->ppl_reference, out->ppl_file);
 done:
-    close_side(&p.ref);
     close_side(&p.file);
-    dc_dev_free(reference->dev, p.labels);
-    dc_dev_free(reference->dev, p.w);
-    dc_dev_free(reference->dev, p.kl);
-    dc_free(p.host_kl);
+    return rc;
+}
+
+int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, int file_adapter,
+                      dc_loader *loader, int64_t max_tokens, dc_error *err)
+{
+    dc_parity_reference *r = NULL;
+    int rc = reference_new(&r, reference, adapter, loader, max_tokens, 0, err);
+    if (rc == DC_OK) rc = dc_parity_against(out, r, file, file_adapter, err);
+    dc_parity_reference_free(r);
     return rc;
 }
 

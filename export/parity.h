@@ -26,6 +26,14 @@ typedef struct dc_parity {
  * same model with different adapters. */
 int dc_parity_measure(dc_parity *out, dc_model *reference, int adapter, dc_model *file, int file_adapter,
                       dc_loader *loader, int64_t max_tokens, dc_error *err);
+
+/* The same against one reference for any number of models: its layers run once, with the first; what they gave, max_tokens (above 0) rows
+ * and a batch more of hidden states, is kept. Model and loader are borrowed. The figures are those of dc_parity_measure, to the bit. */
+typedef struct dc_parity_reference dc_parity_reference;
+int dc_parity_reference_new(dc_parity_reference **out, dc_model *reference, int adapter, dc_loader *loader,
+                            int64_t max_tokens, dc_error *err);
+int dc_parity_against(dc_parity *out, dc_parity_reference *r, dc_model *file, int file_adapter, dc_error *err);
+void dc_parity_reference_free(dc_parity_reference *r); /* NULL is fine */
 json_t *dc_parity_json(const dc_parity *p);
 
 #ifdef __cplusplus

@@ -6,7 +6,7 @@
 #include <math.h>
 
 #include "core/pool.h"
-#include "kernels/vec_avx2.h"
+#include "kernels/vec.h"
 
 enum { BLOCK = 16384 };
 
@@ -42,13 +42,12 @@ static void block(void *context, int64_t i)
         _mm256_storeu_ps(j->v + k, v);
     }
     if (k == s.high) return;
-    const __m256i mask = dc_mask8(s.high - k);
-    __m256 p = _mm256_maskload_ps(j->p + k, mask), m = _mm256_maskload_ps(j->m + k, mask),
-           v = _mm256_maskload_ps(j->v + k, mask);
-    eight(j, &p, &m, &v, _mm256_maskload_ps(j->g + k, mask));
-    _mm256_maskstore_ps(j->p + k, mask, p);
-    _mm256_maskstore_ps(j->m + k, mask, m);
-    _mm256_maskstore_ps(j->v + k, mask, v);
+    const int64_t n = s.high - k;
+    __m256 p = dc_load_n(j->p + k, n), m = dc_load_n(j->m + k, n), v = dc_load_n(j->v + k, n);
+    eight(j, &p, &m, &v, dc_load_n(j->g + k, n));
+    dc_store_n(j->p + k, n, p);
+    dc_store_n(j->m + k, n, m);
+    dc_store_n(j->v + k, n, v);
 }
 
 static void update(const dc_adamw_item *item, const dc_adamw *a)

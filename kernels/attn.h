@@ -16,6 +16,7 @@ dc_attn_bwd_fn dc_attn_bwd_ref;
 dc_attn_decode_fn dc_attn_decode_ref;
 
 void dc_attn_overlay_avx2(dc_ops *ops);
+void dc_attn_overlay_avx512(dc_ops *ops);
 
 /* The same formulas in double: the oracle of every test. Pages of decode hold doubles. Linked into tests only. */
 void dc_attn_fwd_oracle(double *o, double *lse, const double *q, const double *k, const double *v, const dc_attn *a);

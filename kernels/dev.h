@@ -25,12 +25,10 @@ struct dc_dev {
 };
 
 typedef struct dc_dev_options {
-    const char *name; /* "auto", "cpu", "cuda" (the first card), "cuda:1" */
-    dc_dtype
-        activation; /* DC_DTYPE_NONE: the device's own, F32 on a CPU, BF16 on a card; F32 there is for comparisons */
-    unsigned cpu_features; /* for a CPU; ~0u: dc_cpu_allowed */
-    dc_gemm_backend
-        backend; /* DC_GEMM_BACKENDS: the best that is there; DC_GEMM_REF: none, on a card too; others for a CPU */
+    const char *name;        /* "auto", "cpu", "cuda" (the first card), "cuda:1" */
+    dc_dtype activation;     /* NONE: the device's own, F32 on a CPU, BF16 on a card; F32 there is for comparisons */
+    unsigned cpu_features;   /* for a CPU; ~0u: dc_cpu_allowed */
+    dc_gemm_backend backend; /* BACKENDS: the best that is there; REF: no library, on a card too; others: a CPU's */
 } dc_dev_options;
 
 dc_dev_options dc_dev_defaults(void);
@@ -41,7 +39,7 @@ void dc_dev_close(dc_dev *dev); /* NULL is fine */
 /* The n-th card, from 0, in a line: "NVIDIA H100 80GB HBM3, 79 GiB, compute capability 9.0". DC_EUNKNOWN, with the reason, when there is
  * none: no such card, no driver, no CUDA in this program. */
 int dc_dev_card(char *text, size_t size, int n, dc_error *err);
-/* "2 cores, AVX-512 BF16, oneDNN 2.6.3" for the start-up line. */
+/* "2 cores, AVX-512 BF16, own GEMM" for the start-up line. */
 const char *dc_dev_describe(const dc_dev *dev);
 /* Why "auto" is the CPU in a program with CUDA, in a line; else "". */
 const char *dc_dev_why(const dc_dev *dev);

@@ -10,6 +10,7 @@
 #include "kernels/cpu.h"
 #include "kernels/dev_kind.h"
 #include "kernels/gemm_library.h"
+#include "kernels/gemm_own.h"
 #include "kernels/table.h"
 
 static void cpu_close(dc_dev *dev)
@@ -25,12 +26,15 @@ static int choose_backend(dc_gemm_backend *out, const dc_dev_options *options, u
 {
     if (options->backend != DC_GEMM_BACKENDS) {
         if (!dc_gemm_has(options->backend))
-            return dc_fail(err, DC_EUNKNOWN, "this build lacks the GEMM library that was asked for");
+            return dc_fail(err, DC_EUNKNOWN, "this build or processor lacks the GEMM backend that was asked for");
+        if (options->backend == DC_GEMM_OWN && !dc_gemm_own_kernel(features))
+            return dc_fail(err, DC_EUNKNOWN,
+                           "decant's own GEMM needs AVX2, FMA and F16C, which are not there or masked");
         *out = options->backend;
-    } else if ((features & DC_FEATURES_AVX2) != DC_FEATURES_AVX2) {
+    } else if (!dc_gemm_own_kernel(features)) {
         *out = DC_GEMM_REF;
     } else {
-        *out = dc_gemm_has(DC_GEMM_ONEDNN) ? DC_GEMM_ONEDNN : DC_GEMM_OPENBLAS;
+        *out = DC_GEMM_OWN;
     }
     return DC_OK;
 }
@@ -79,7 +83,7 @@ static int cpu_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
     if (s->backend != DC_GEMM_REF) {
         s->panel = dc_alloc_aligned(DC_PANEL_FLOATS * sizeof(float));
         if (!s->panel) {
-            rc = dc_fail_memory(err, DC_PANEL_FLOATS * sizeof(float), "scratch for unpacked weights");
+            rc = dc_fail_memory(err, DC_PANEL_FLOATS * sizeof(float), "scratch for matrix products");
             goto done;
         }
         dev->op.gemm = dc_gemm_cpu;

@@ -8,8 +8,8 @@
 extern "C" {
 #endif
 
-/* Floats of the scratch into which stored weights are unpacked: 16 MiB. Most matrices of a small model fit whole;
- * unpacking in pieces makes the library pack A once a piece. */
+/* Floats of the scratch of matrix products: 16 MiB. The own kernels share it among threads. For a library stored weights
+ * are unpacked into it: most matrices of a small model fit whole; unpacking in pieces makes it pack A once a piece. */
 enum { DC_PANEL_FLOATS = 4 << 20 };
 
 typedef struct dc_cpu_state {
@@ -20,7 +20,7 @@ typedef struct dc_cpu_state {
     char describe[160], path[160];
 } dc_cpu_state;
 
-/* The gemm of a CPU device with a library: panels, small shapes, backend. Needs a dev. */
+/* The gemm of a CPU device that is not plain C: small shapes, own kernels or a library. Needs a dev. */
 dc_gemm_fn dc_gemm_cpu;
 
 #ifdef __cplusplus

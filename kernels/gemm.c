@@ -1,5 +1,5 @@
-/* kernels/gemm.c -- the product of a CPU device: stored weights unpacked by panels, C cut into tiles, a library for
- * each tile.
+/* kernels/gemm.c -- the product of a CPU device: who computes it, and how a library is used: stored weights unpacked by
+ * panels, C cut into tiles, one call for each.
  *
  * Left to itself a library splits a product by the number of threads, the sums over K included, and the bits follow
  * it (measured: oneDNN 2.6.3 on AVX2 for one shape in four, on AVX-512 for narrow products over thousands of rows,
@@ -14,9 +14,16 @@
 #include "core/pool.h"
 #include "kernels/dev_cpu.h"
 #include "kernels/gemm_library.h"
+#include "kernels/gemm_own.h"
 #include "kernels/gemm_small.h"
 #include "kernels/quant.h"
 #include "kernels/table.h"
+
+static int own_is_allowed(void)
+{
+    unsigned features = 0;
+    return dc_cpu_allowed(&features, NULL) == DC_OK && dc_gemm_own_kernel(features);
+}
 
 int dc_gemm_has(dc_gemm_backend backend)
 {
@@ -26,6 +33,7 @@ int dc_gemm_has(dc_gemm_backend backend)
 #ifdef DC_HAVE_ONEDNN
     case DC_GEMM_ONEDNN: return 1;
 #endif
+    case DC_GEMM_OWN: return own_is_allowed();
     default: return 0;
     }
 }
@@ -38,6 +46,7 @@ const char *dc_gemm_describe(dc_gemm_backend backend)
 #ifdef DC_HAVE_ONEDNN
     case DC_GEMM_ONEDNN: return dc_onednn_describe();
 #endif
+    case DC_GEMM_OWN: return "own GEMM";
     default: return "none";
     }
 }
@@ -188,6 +197,7 @@ void dc_gemm_cpu(dc_dev *dev, const dc_gemm *g)
 {
     dc_cpu_state *s = dev->state;
     if (is_small(s, g)) dc_gemm_small_avx2(g);
+    else if (s->backend == DC_GEMM_OWN) dc_gemm_own(dc_gemm_own_kernel(s->features), s->panel, g);
     else if (g->b.type == DC_F32) product(s, g);
     else if ((g->trans_b ? g->K : g->N) <= DC_PANEL_FLOATS) by_panels(s, g);
     else dc_gemm_ref(dev, g); /* a row longer than the scratch */

@@ -11,7 +11,7 @@
 #include "core/pool.h"
 #include "kernels/quant.h"
 #include "kernels/table.h"
-#include "kernels/vec_avx2.h"
+#include "kernels/vec.h"
 
 enum { GROUP = 4, STRETCH = 1024, BLOCK_FLOATS = 65536 };
 
@@ -38,15 +38,13 @@ static inline __attribute__((always_inline)) void dots(float (*sum)[GROUP], cons
             for (int r = 0; r < count; r++) acc[i][r] = _mm256_fmadd_ps(av, bv[r], acc[i][r]);
         }
     }
-    const __m256i mask = dc_mask8(n - k);
     if (k < n) {
         for (int i = 0; i < m; i++)
             for (int r = 0; r < count; r++)
-                acc[i][r] = _mm256_fmadd_ps(_mm256_maskload_ps(a + i * lda + k, mask),
-                                            _mm256_maskload_ps(b[r] + k, mask), acc[i][r]);
+                acc[i][r] = _mm256_fmadd_ps(dc_load_n(a + i * lda + k, n - k), dc_load_n(b[r] + k, n - k), acc[i][r]);
     }
     for (int i = 0; i < m; i++)
-        for (int r = 0; r < count; r++) sum[i][r] += dc_sum8(acc[i][r]);
+        for (int r = 0; r < count; r++) sum[i][r] += dc_sum_lanes(acc[i][r]);
 }
 
 /* All rows of A against four of B. */

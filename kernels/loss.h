@@ -16,6 +16,7 @@
 dc_loss_fn dc_loss_ref;
 
 void dc_loss_overlay_avx2(dc_ops *ops);
+void dc_loss_overlay_avx512(dc_ops *ops);
 
 /* The same formulas in double: the oracle of every test. ce, kd, lse are [M] or NULL and take the place of those in *loss; top1 is
  * written as given there. Linked into tests only. */

@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "core/pool.h"
-#include "kernels/vec_avx2.h"
+#include "kernels/vec.h"
 
 static __m256 weight8(dc_cview w, int64_t i)
 {
@@ -40,7 +40,7 @@ static void fwd_row(const norm *j, int64_t t)
         s0 = _mm256_fmadd_ps(a, a, s0);
         s1 = _mm256_fmadd_ps(b, b, s1);
     }
-    float sum = dc_sum8(_mm256_add_ps(s0, s1));
+    float sum = dc_sum_lanes(_mm256_add_ps(s0, s1));
     for (; c < C; c++) sum += x[c] * x[c];
     const float r = 1.0f / sqrtf(sum / (float)C + j->eps);
     const __m256 rv = _mm256_set1_ps(r), offset = _mm256_set1_ps(j->offset);
@@ -89,7 +89,7 @@ static void bwd_row(const norm *j, int64_t t)
         const __m256 g = _mm256_mul_ps(_mm256_loadu_ps(dy + c), _mm256_add_ps(offset, weight8(j->weight, c)));
         sum = _mm256_fmadd_ps(g, _mm256_loadu_ps(x + c), sum);
     }
-    float dot = dc_sum8(sum);
+    float dot = dc_sum_lanes(sum);
     for (; c < C; c++) dot += dy[c] * (j->offset + dc_weight_at(j->weight, c)) * x[c];
     const float r = j->rstd[t], k = dot * r * r / (float)C;
     const __m256 rv = _mm256_set1_ps(r), kv = _mm256_set1_ps(k);

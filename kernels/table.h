@@ -17,9 +17,12 @@ DC_OPS(DC_OPS_REF)
 
 /* What an overlay named avx2 needs: F16C came with AVX2 on every processor so far. */
 enum { DC_FEATURES_AVX2 = DC_CPU_AVX2 | DC_CPU_FMA | DC_CPU_F16C };
+/* One named avx512: what the first servers with it had. */
+enum { DC_FEATURES_AVX512 = DC_FEATURES_AVX2 | DC_CPU_AVX512F | DC_CPU_AVX512BW | DC_CPU_AVX512VL | DC_CPU_AVX512DQ };
 void dc_adamw_overlay_avx2(dc_ops *ops);
 void dc_dropout_overlay_avx2(dc_ops *ops);
 void dc_glu_overlay_avx2(dc_ops *ops);
+void dc_glu_overlay_avx512(dc_ops *ops);
 void dc_norm_overlay_avx2(dc_ops *ops);
 void dc_rope_overlay_avx2(dc_ops *ops);
 void dc_rows_overlay_avx2(dc_ops *ops);

@@ -3,7 +3,7 @@ import pathlib
 import re
 import sys
 
-FOLDERS = "core kernels data model train lora distill export cascade cli configs tests tests/conformance bench scripts".split()
+FOLDERS = "core kernels data model train lora distill export cascade cli configs tests tests/conformance tests/emu bench scripts".split()
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 

@@ -25,7 +25,7 @@ def functions(lines):
 def main():
     bad, n_files, n_functions = [], 0, 0
     for folder in FOLDERS:
-        for path in sorted(p for e in ("c", "h", "cu", "cuh", "cc") for p in pathlib.Path(folder).rglob(f"*.{e}")):
+        for path in sorted(p for e in ("c", "h", "cc", "cu", "cuh") for p in pathlib.Path(folder).rglob(f"*.{e}")):
             lines = path.read_text().splitlines()
             if lines and "do not edit" in lines[0]:
                 continue

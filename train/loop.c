@@ -39,7 +39,8 @@ static void set_totals(loop *l)
     const int64_t a_step = l->o.gradient_accumulation_steps > 0 ? l->o.gradient_accumulation_steps : 1;
     l->o.gradient_accumulation_steps = a_step;
     if (l->o.max_steps <= 0) {
-        const int64_t an_epoch = ceil_div(dc_loader_epoch_batches(l->t->loader), a_step);
+        const int64_t an_epoch =
+            ceil_div(ceil_div(dc_loader_epoch_batches(l->t->loader), dc_comm_size(l->t->comm)), a_step);
         l->o.max_steps = (int64_t)ceil(l->o.num_train_epochs * (double)an_epoch);
     }
     l->o.schedule.total_steps = l->o.max_steps;
@@ -63,6 +64,8 @@ static int measure(loop *l, window *w, dc_error *err)
         w->n++;
     }
     dc_loader_seek(t->loader, begin);
+    const int rc = dc_comm_sum_doubles(t->comm, &w->denominator, 1, err);
+    if (rc != DC_OK) return rc;
     if (!(w->denominator > 0))
         return dc_fail(err, DC_EMISMATCH, "step %" PRId64 ": the batch has no trained token", l->s.step + 1);
     return DC_OK;
@@ -85,19 +88,44 @@ static int not_finite(loop *l, int64_t step, const char *found, dc_error *err)
     return rc;
 }
 
+/* A signal reaches the ranks at different moments: all stop, in front of the same step, when one of them was asked to. */
+static int stop_agreed(const loop *l, dc_error *err)
+{
+    int number = dc_stop_requested();
+    if (dc_comm_size(l->t->comm) == 1) return DC_OK; /* polled at every micro-batch */
+    const int rc = dc_comm_max(l->t->comm, &number, err);
+    if (rc != DC_OK || !number) return rc;
+    dc_stop_request(number);
+    return dc_stop_check(l->t->stage, err);
+}
+
+/* What the ranks did becomes one: gradients, losses, tokens. */
+static int join_ranks(const loop *l, dc_losses *sums, int64_t *tokens, dc_error *err)
+{
+    const dc_params *p = l->t->params;
+    double x[] = {sums->loss, sums->ce, sums->kd, sums->rows, sums->top1, sums->weight, (double)*tokens};
+    if (dc_comm_size(l->t->comm) == 1) return DC_OK;
+    int rc = dc_comm_sum(l->t->comm, p->grads, p->n, err);
+    if (rc == DC_OK) rc = dc_comm_sum_doubles(l->t->comm, x, sizeof x / sizeof *x, err);
+    *sums = (dc_losses){x[0], x[1], x[2], x[3], x[4], x[5]};
+    *tokens = (int64_t)x[6];
+    return rc;
+}
+
 /* Forward, loss and backward of the window's micro-batches. */
 static int accumulate(loop *l, const window *w, dc_losses *sums, int64_t *tokens, dc_error *err)
 {
     const dc_trainer *t = l->t;
+    const int64_t ranks = dc_comm_size(t->comm), rank = dc_comm_rank(t->comm);
     dc_params_zero_grad(t->params);
     for (int64_t i = 0; i < w->n; i++) {
         dc_packed packed;
-        int rc = dc_stop_check(t->stage, err);
+        int rc = ranks == 1 ? dc_stop_check(t->stage, err) : DC_OK;
         if (rc == DC_OK) rc = dc_loader_next(t->loader, &packed, NULL, err);
         if (rc != DC_OK) return rc;
         const dc_batch batch = dc_batch_of(&packed);
         const dc_run run = {
-            .adapter = t->adapter, .training = 1, .seed = l->o.seed, .step = (uint32_t)(l->s.micro + i)};
+            .adapter = t->adapter, .training = 1, .seed = l->o.seed, .step = (uint32_t)(l->s.micro + i * ranks + rank)};
         rc = dc_forward(t->plan, &batch, &run, err);
         if (rc == DC_OK) rc = t->objective->run(t->objective, t->plan, &packed, &run, w->denominator, 1, sums, err);
         if (rc != DC_OK) return rc;
@@ -110,7 +138,7 @@ static int accumulate(loop *l, const window *w, dc_losses *sums, int64_t *tokens
         if (rc != DC_OK) return rc;
         *tokens += packed.T;
     }
-    return DC_OK;
+    return join_ranks(l, sums, tokens, err);
 }
 
 /* AdamW over all parameters; the clipping factor is torch.nn.utils.clip_grad_norm_'s. */
@@ -145,7 +173,8 @@ static int step(loop *l, dc_error *err)
     double norm;
     dc_step_line line = {.step = l->s.step + 1, .kd = l->t->objective->has_kd};
     const double began = dc_now();
-    int rc = measure(l, &w, err);
+    int rc = stop_agreed(l, err);
+    if (rc == DC_OK) rc = measure(l, &w, err);
     if (rc == DC_OK) rc = accumulate(l, &w, &sums, &line.tokens, err);
     if (rc != DC_OK) return rc;
     dc_error found = {0};
@@ -157,13 +186,14 @@ static int step(loop *l, dc_error *err)
     rc = dc_dev_sync(l->t->params->dev, err);
     if (rc != DC_OK) return rc;
     l->s.step++;
-    l->s.micro += w.n;
+    l->s.micro += w.n * dc_comm_size(l->t->comm);
     l->s.tokens += line.tokens;
     l->s.trained_tokens += (int64_t)sums.rows;
     l->s.position = dc_loader_position(l->t->loader);
     l->tokens_here += line.tokens;
     line.denominator = w.denominator, line.grad_norm = norm, line.seconds = dc_now() - began, line.sums = sums;
     l->s.loss = sums.loss / w.denominator;
+    if (dc_comm_rank(l->t->comm)) return DC_OK;
     rc = dc_metrics_step(&l->metrics, &line, err);
     if (rc == DC_OK) show(l, &sums, w.denominator);
     return rc;
@@ -172,6 +202,10 @@ static int step(loop *l, dc_error *err)
 static int save(loop *l, dc_error *err)
 {
     if (l->saved_step == l->s.step) return DC_OK;
+    if (dc_comm_rank(l->t->comm)) {
+        l->saved_step = l->s.step;
+        return DC_OK;
+    }
     l->s.metrics_bytes = l->metrics.bytes;
     const int rc = dc_ckpt_save(l->t->dir, &l->s, l->t->params, l->t->recipe, l->o.save_total_limit, err);
     if (rc == DC_OK) l->saved_step = l->s.step;
@@ -181,18 +215,18 @@ static int save(loop *l, dc_error *err)
 static int evaluate(loop *l, dc_error *err)
 {
     const dc_trainer *t = l->t;
-    if (!t->eval_loader || l->s.evaluated == l->s.step) return DC_OK;
+    if (!t->eval_loader || (l->s.step > 0 && l->s.evaluated == l->s.step)) return DC_OK;
     dc_objective *o = t->eval_objective ? t->eval_objective : t->objective;
     dc_losses sums = {0};
     const double began = dc_now();
-    int rc = dc_evaluate(t->plan, o, t->eval_loader, t->adapter, NULL, &sums, err);
+    int rc = dc_evaluate(t->plan, o, t->eval_loader, t->adapter, NULL, t->comm, &sums, err);
     if (rc != DC_OK) return rc;
     if (!isfinite(sums.loss)) return not_finite(l, l->s.step, "the evaluation's loss is not finite", err);
     const double w = sums.weight > 0 ? sums.weight : 1;
     l->s.eval_loss = sums.loss / w;
     l->s.eval_kd = o->has_kd ? sums.kd / w : (double)NAN;
     l->s.evaluated = l->s.step;
-    rc = dc_metrics_eval(&l->metrics, l->s.step, &sums, o->has_kd, dc_now() - began, err);
+    if (!dc_comm_rank(t->comm)) rc = dc_metrics_eval(&l->metrics, l->s.step, &sums, o->has_kd, dc_now() - began, err);
     l->began += dc_now() - began; /* the rate is of training alone */
     return rc;
 }
@@ -202,7 +236,8 @@ static int due(int64_t step, int64_t every) { return every > 0 && step % every =
 static int run(loop *l, dc_error *err)
 {
     int rc = DC_OK;
-    if (due(l->s.step, l->o.eval_steps) && l->s.step > 0) DC_TRY(evaluate(l, err)); /* a stop came between the two */
+    /* Before the first step; or a stop came between a step and its evaluation. */
+    if (l->s.step > 0 ? due(l->s.step, l->o.eval_steps) : l->o.eval_on_start) DC_TRY(evaluate(l, err));
     while (l->s.step < l->o.max_steps) {
         DC_TRY(step(l, err));
         if (due(l->s.step, l->o.eval_steps)) DC_TRY(evaluate(l, err));
@@ -250,16 +285,23 @@ static int start(loop *l, dc_error *err)
     t->params->dev->op.fill(t->params->dev, dc_floats_view(l->s.v), 0, n);
     DC_TRY(list_items(l, err));
     set_totals(l);
-    DC_TRY(dc_mkdirs(t->dir, err));
-    if (t->restart) DC_TRY(dc_ckpt_clear(t->dir, err));
+    if (!dc_comm_rank(t->comm)) {
+        DC_TRY(dc_mkdirs(t->dir, err));
+        if (t->restart) DC_TRY(dc_ckpt_clear(t->dir, err));
+    }
+    DC_TRY(dc_comm_barrier(t->comm, err));
     DC_TRY(dc_ckpt_load(t->dir, &found, &l->s, t->params, t->recipe, err));
+    for (size_t i = 0; i < t->params->n; i++) {
+        const dc_floats one = {t->params->items[i].data, t->params->items[i].n};
+        DC_TRY(dc_comm_share(t->comm, &one, 1, err));
+    }
     l->out->resumed = found;
     l->saved_step = found ? l->s.step : -1;
     l->s.position = found ? l->s.position : (dc_position){0};
     dc_loader_seek(t->loader, l->s.position);
     if (found)
         dc_log(DC_LOG_INFO, "%s  goes on behind step %" PRId64 " of %" PRId64, t->stage, l->s.step, l->o.max_steps);
-    DC_TRY(dc_metrics_open(&l->metrics, t->dir, l->s.metrics_bytes, err));
+    if (!dc_comm_rank(t->comm)) DC_TRY(dc_metrics_open(&l->metrics, t->dir, l->s.metrics_bytes, err));
 done:
     return rc;
 }
@@ -288,22 +330,27 @@ done:
 }
 
 int dc_evaluate(dc_plan *plan, dc_objective *objective, dc_loader *loader, int adapter, const char *stage,
-                dc_losses *out, dc_error *err)
+                dc_comm *comm, dc_losses *out, dc_error *err)
 {
     int rc = DC_OK, ended = 0;
     dc_progress bar;
-    if (stage) dc_progress_begin(&bar, stage, dc_loader_epoch_batches(loader));
+    const int64_t all = dc_loader_epoch_batches(loader), ranks = dc_comm_size(comm);
+    if (stage) dc_progress_begin(&bar, stage, all);
     dc_loader_seek(loader, (dc_position){0});
-    for (int64_t i = 0; !ended; i++) {
+    for (int64_t i = dc_comm_rank(comm); !ended; i += ranks) {
         dc_packed packed;
         const dc_run run = {.adapter = adapter};
-        DC_TRY(dc_stop_check("evaluation", err));
+        if (ranks == 1) DC_TRY(dc_stop_check("evaluation", err));
         DC_TRY(dc_loader_next(loader, &packed, &ended, err));
+        if (i >= all) break; /* the last round does not suffice for all ranks */
         const dc_batch batch = dc_batch_of(&packed);
         DC_TRY(dc_forward(plan, &batch, &run, err));
         DC_TRY(objective->run(objective, plan, &packed, &run, 1, 0, out, err));
         if (stage) dc_progress_update(&bar, i + 1, NULL, 0, NULL);
     }
+    double x[] = {out->loss, out->ce, out->kd, out->rows, out->top1, out->weight};
+    DC_TRY(dc_comm_sum_doubles(comm, x, sizeof x / sizeof *x, err));
+    *out = (dc_losses){x[0], x[1], x[2], x[3], x[4], x[5]};
 done:
     if (stage) dc_progress_end(&bar);
     return rc;

@@ -2,7 +2,7 @@
  *
  * Knows parameters, an objective and a loader; nothing of LoRA or distillation. Losses are summed in double and divided by the trained tokens of the
  * whole accumulated batch. A non-finite loss or gradient is DC_ENUMERIC naming step and tensor, with the last good checkpoint. Signals
- * are polled between micro-batches: the loop saves and returns DC_ESTOPPED. */
+ * are polled between micro-batches (with several ranks between steps, where they agree): the loop saves and returns DC_ESTOPPED. */
 #ifndef DC_TRAIN_LOOP_H
 #define DC_TRAIN_LOOP_H
 
@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "core/recipe.h"
 #include "data/order.h"
+#include "train/comm.h"
 #include "train/objective.h"
 #include "train/params.h"
 #include "train/schedule.h"
@@ -31,6 +32,7 @@ typedef struct dc_train_options {
     int64_t save_steps;       /* 0: at the end and on a signal only */
     int64_t save_total_limit; /* at least 2 */
     int64_t eval_steps;       /* 0: at the end only, when there is an evaluation set */
+    int eval_on_start;        /* also before the first step */
     int64_t logging_steps;
     uint64_t seed;
 } dc_train_options;
@@ -51,6 +53,8 @@ typedef struct dc_trainer {
     const dc_recipe *recipe;      /* kept in checkpoints; refuses a changed one on resume */
     dc_train_options options;
     int restart; /* ignore checkpoints */
+    /* The ranks that train together, each with a loader of its own part; NULL: this one alone. Rank 0 writes metrics and checkpoints. */
+    dc_comm *comm;
 } dc_trainer;
 
 typedef struct dc_train_result {
@@ -62,9 +66,9 @@ typedef struct dc_train_result {
 
 /* Runs to the end or to a stop. Resumes from the newest good checkpoint in dir by itself. */
 int dc_train(const dc_trainer *t, dc_train_result *out, dc_error *err);
-/* One pass over a loader's epoch without gradients: sums. */
+/* One pass over a loader's epoch without gradients: sums, over all ranks of `comm` (NULL: alone). */
 int dc_evaluate(dc_plan *plan, dc_objective *objective, dc_loader *loader, int adapter, const char *stage,
-                dc_losses *out, dc_error *err);
+                dc_comm *comm, dc_losses *out, dc_error *err);
 
 #ifdef __cplusplus
 }

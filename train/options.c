@@ -22,6 +22,7 @@ void dc_train_options_from_recipe(dc_train_options *out, const dc_recipe *r, con
     char k[96];
 #define INT(name)  dc_recipe_int(r, key(k, prefix, name))
 #define REAL(name) dc_recipe_real(r, key(k, prefix, name))
+#define BOOL(name) dc_recipe_bool(r, key(k, prefix, name))
     *out = (dc_train_options){
         .max_steps = INT("max_steps"),
         .num_train_epochs = REAL("num_train_epochs"),
@@ -35,6 +36,7 @@ void dc_train_options_from_recipe(dc_train_options *out, const dc_recipe *r, con
         .save_steps = INT("save_steps"),
         .save_total_limit = INT("save_total_limit"),
         .eval_steps = INT("eval_steps"),
+        .eval_on_start = BOOL("eval_on_start"),
         .logging_steps = INT("logging_steps"),
         .seed = (uint64_t)dc_recipe_int(r, "seed"),
     };

@@ -105,6 +105,44 @@ static void an_inner_loop_stays_in_its_thread(void **unused)
     dc_pool_set_threads(0);
 }
 
+static void inner_once(void *context, int64_t t)
+{
+    nest *n = context;
+    atomic_fetch_add(&n->total, 1);
+    if (t != 0) atomic_fetch_add(&n->strangers, 1);
+}
+
+static void call_on(void *context, int64_t t)
+{
+    visits *v = context;
+    assert_int_equal(t, omp_get_thread_num());
+    visit(v, t);
+}
+
+static void each_from_within(void *context, int64_t i)
+{
+    (void)i;
+    nest *n = context;
+    dc_pool_each(inner_once, n);
+}
+
+static void each_thread_once(void **unused)
+{
+    (void)unused;
+    for (int threads = 1; threads <= 3; threads++) {
+        static visits v;
+        nest n = {0};
+        memset(&v, 0, sizeof v);
+        dc_pool_set_threads(threads);
+        dc_pool_each(call_on, &v);
+        for (int t = 0; t < N; t++) assert_int_equal(atomic_load(&v.count[t]), t < threads);
+        dc_pool_for(20, each_from_within, &n);
+        assert_int_equal(atomic_load(&n.total), 20);
+        assert_int_equal(atomic_load(&n.strangers), 0);
+    }
+    dc_pool_set_threads(0);
+}
+
 /* dc_pool_threads() of this program started anew with a variable set (NULL: none) and on `cores`: OpenMP looks at both
  * once, when it starts. */
 static int threads_of_a_new_process(const char *variable, const char *value, const cpu_set_t *cores)
@@ -154,6 +192,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(each_index_once_by_the_threads_asked_for),
         cmocka_unit_test(same_bits_with_any_number_of_threads),
         cmocka_unit_test(an_inner_loop_stays_in_its_thread),
+        cmocka_unit_test(each_thread_once),
         cmocka_unit_test(default_is_the_environment_then_the_affinity),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -59,9 +59,9 @@ static int all_meet(const dc_emu_thread *lanes, const dc_emu_thread *me, unsigne
         const dc_emu_thread *a = &lanes[__builtin_ctz(left)];
         if (a->mask != me->mask) return 0;
         if (a->what != me->what)
-            dc_emu_thread_fails("divergent: it waits in %s at %s:%d, thread (%u,%u,%u) with the same mask %08x in %s at %s:%d",
-                                me->what, me->file, me->line, a->index.x, a->index.y, a->index.z, a->mask, a->what, a->file,
-                                a->line);
+            dc_emu_thread_fails(
+                "divergent: it waits in %s at %s:%d, thread (%u,%u,%u) with the same mask %08x in %s at %s:%d",
+                me->what, me->file, me->line, a->index.x, a->index.y, a->index.z, a->mask, a->what, a->file, a->line);
     }
     return 1;
 }
@@ -74,7 +74,8 @@ void dc_emu_warp(const char *what, unsigned mask, void *post, void (*complete)(v
     dc_emu_thread *lanes = &w->threads[first], *me = &lanes[lane];
     const unsigned present = mask & existing_lanes(w);
     if (!(mask >> lane & 1))
-        dc_emu_thread_fails("lane %d calls %s at %s:%d with the mask %08x, which lacks it", lane, what, file, line, mask);
+        dc_emu_thread_fails("lane %d calls %s at %s:%d with the mask %08x, which lacks it", lane, what, file, line,
+                            mask);
     me->state = DC_EMU_IN_WARP;
     me->what = what;
     me->file = file;
@@ -133,8 +134,8 @@ static void shuffle_complete(void *const *posts, unsigned mask)
     }
 }
 
-unsigned long long dc_emu_shuffle(const char *what, enum dc_emu_shuffle_mode mode, unsigned mask, unsigned long long bits,
-                                  unsigned b, int width, const char *file, int line)
+unsigned long long dc_emu_shuffle(const char *what, enum dc_emu_shuffle_mode mode, unsigned mask,
+                                  unsigned long long bits, unsigned b, int width, const char *file, int line)
 {
     if (width < 1 || width > DC_EMU_WARP || width & (width - 1))
         dc_emu_thread_fails("%s at %s:%d with a width of %d", what, file, line, width);

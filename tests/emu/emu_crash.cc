@@ -18,9 +18,9 @@ static void explain(int number, siginfo_t *info, void *)
         for (int i = 0; i < DC_EMU_MAX_THREADS && !*where; i++)
             if (at < w->stacks[i].low && at >= w->stacks[i].low - 4096)
                 snprintf(where, sizeof where, "its stack of %zu bytes is too small", w->stacks[i].size);
-        n = snprintf(text, sizeof text, "emulation: kernel %s, block (%u,%u,%u), thread (%u,%u,%u) touches %p: %s\n", w->call->name,
-                     blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z, info->si_addr,
-                     *where ? where : dc_emu_describe_pointer(at, where, sizeof where));
+        n = snprintf(text, sizeof text, "emulation: kernel %s, block (%u,%u,%u), thread (%u,%u,%u) touches %p: %s\n",
+                     w->call->name, blockIdx.x, blockIdx.y, blockIdx.z, threadIdx.x, threadIdx.y, threadIdx.z,
+                     info->si_addr, *where ? where : dc_emu_describe_pointer(at, where, sizeof where));
     } else {
         n = snprintf(text, sizeof text, "emulation: the host touches %p: %s\n", info->si_addr,
                      dc_emu_describe_pointer(at, where, sizeof where));
@@ -29,8 +29,8 @@ static void explain(int number, siginfo_t *info, void *)
     signal(number, SIG_DFL); /* on return the same instruction faults again */
 }
 
-/* A sanitizer's own reports are better. */
-#if defined(DC_EMU_ASAN) || defined(__SANITIZE_THREAD__)
+/* ASan's own reports are better. */
+#ifdef DC_EMU_ASAN
 enum { SANITIZED = 1 };
 #else
 enum { SANITIZED = 0 };

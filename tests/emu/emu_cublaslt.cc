@@ -154,12 +154,14 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     uint32_t ignored;
     if (!pref) return CUBLAS_STATUS_INVALID_VALUE;
     switch (attr) {
-    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES: return set(&pref->workspace, sizeof pref->workspace, buf, sizeInBytes);
+    case CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES:
+        return set(&pref->workspace, sizeof pref->workspace, buf, sizeInBytes);
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES:
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES:
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES:
     case CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES:
-        return set(&pref->align[attr - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], sizeof *pref->align, buf, sizeInBytes);
+        return set(&pref->align[attr - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES], sizeof *pref->align, buf,
+                   sizeInBytes);
     case CUBLASLT_MATMUL_PREF_SEARCH_MODE:
     case CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK: return set(&ignored, sizeof ignored, buf, sizeInBytes);
     }
@@ -187,7 +189,8 @@ static int good_types(const dc_emu_matmul_desc *d, cudaDataType a, cudaDataType 
     switch (d->compute) {
     case CUBLAS_COMPUTE_32F:
     case CUBLAS_COMPUTE_32F_PEDANTIC:
-        return a == CUDA_R_32F ? out == CUDA_R_32F : (a == CUDA_R_16BF || a == CUDA_R_16F) && (out == a || out == CUDA_R_32F);
+        return a == CUDA_R_32F ? out == CUDA_R_32F
+                               : (a == CUDA_R_16BF || a == CUDA_R_16F) && (out == a || out == CUDA_R_32F);
     case CUBLAS_COMPUTE_32F_FAST_16F:
     case CUBLAS_COMPUTE_32F_FAST_16BF:
     case CUBLAS_COMPUTE_32F_FAST_TF32: return a == CUDA_R_32F && out == CUDA_R_32F;
@@ -195,8 +198,9 @@ static int good_types(const dc_emu_matmul_desc *d, cudaDataType a, cudaDataType 
     }
 }
 
-static cublasStatus_t check_shapes(const dc_emu_matmul_desc *d, const dc_emu_matrix_layout *a, const dc_emu_matrix_layout *b,
-                                   const dc_emu_matrix_layout *c, const dc_emu_matrix_layout *out)
+static cublasStatus_t check_shapes(const dc_emu_matmul_desc *d, const dc_emu_matrix_layout *a,
+                                   const dc_emu_matrix_layout *b, const dc_emu_matrix_layout *c,
+                                   const dc_emu_matrix_layout *out)
 {
     if (!d || !a || !b || !c || !out) return CUBLAS_STATUS_INVALID_VALUE;
     if (!good_layout(a) || !good_layout(b) || !good_layout(c) || !good_layout(out)) return CUBLAS_STATUS_INVALID_VALUE;
@@ -319,8 +323,8 @@ static void multiply(const product *p, int batch, float alpha, float beta)
     const std::vector<float> a = unpack(p, p->A, &p->a, batch), b = unpack(p, p->B, &p->b, batch);
     std::vector<float> sum((size_t)m * (size_t)n);
     cblas_sgemm(CblasColMajor, p->d.transa == CUBLAS_OP_N ? CblasNoTrans : CblasTrans,
-                p->d.transb == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n, k, 1.0f, a.data(), (int)p->a.rows, b.data(),
-                (int)p->b.rows, 0.0f, sum.data(), m);
+                p->d.transb == CUBLAS_OP_N ? CblasNoTrans : CblasTrans, m, n, k, 1.0f, a.data(), (int)p->a.rows,
+                b.data(), (int)p->b.rows, 0.0f, sum.data(), m);
     const size_t bias_first = (size_t)((uint64_t)batch * (uint64_t)p->d.bias_stride);
     for (int c = 0; c < n; c++)
         for (int r = 0; r < m; r++) {
@@ -334,7 +338,8 @@ static void multiply(const product *p, int batch, float alpha, float beta)
 static cudaError_t run(const product *p)
 {
     if (p->workspace_bytes) memset(p->workspace, DC_EMU_POISON, p->workspace_bytes);
-    const float alpha = p->alpha_device ? *p->alpha_device : p->alpha, beta = p->beta_device ? *p->beta_device : p->beta;
+    const float alpha = p->alpha_device ? *p->alpha_device : p->alpha,
+                beta = p->beta_device ? *p->beta_device : p->beta;
     for (int i = 0; i < p->out.batch; i++) multiply(p, i, alpha, beta);
     return cudaSuccess;
 }
@@ -350,7 +355,8 @@ static cublasStatus_t check_operand(const char *name, const void *p, size_t byte
 {
     if (!p) return CUBLAS_STATUS_INVALID_VALUE;
     if ((uintptr_t)p % align) {
-        dc_emu_fail(cudaErrorInvalidValue, "cublasLtMatmul: %s is not aligned to %llu bytes, as the heuristic was promised", name,
+        dc_emu_fail(cudaErrorInvalidValue,
+                    "cublasLtMatmul: %s is not aligned to %llu bytes, as the heuristic was promised", name,
                     (unsigned long long)align);
         return CUBLAS_STATUS_INVALID_VALUE;
     }
@@ -377,7 +383,8 @@ static cublasStatus_t check_memory(const product *p, const cublasLtMatmulAlgo_t 
     if (p->D == p->A || p->D == p->B) return CUBLAS_STATUS_INVALID_VALUE;
     if (p->d.epilogue & CUBLASLT_EPILOGUE_BIAS) {
         const size_t n = (size_t)p->out.rows + (size_t)(p->out.batch - 1) * (size_t)p->d.bias_stride;
-        const cublasStatus_t s = check_operand("the bias", p->d.bias, n * type_bytes(p->out.type), type_bytes(p->out.type));
+        const cublasStatus_t s =
+            check_operand("the bias", p->d.bias, n * type_bytes(p->out.type), type_bytes(p->out.type));
         if (s != CUBLAS_STATUS_SUCCESS) return s;
     }
     if (!p->workspace_bytes) return CUBLAS_STATUS_SUCCESS;
@@ -416,7 +423,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t lightHandle, cublasLtMatmulDesc_t
     if (s != CUBLAS_STATUS_SUCCESS) return s;
     if (algo && algo->data[ALGO_MAGIC] != magic) return CUBLAS_STATUS_INVALID_VALUE;
     if (algo && workspaceSizeInBytes < algo->data[ALGO_WORKSPACE]) return CUBLAS_STATUS_INVALID_VALUE;
-    product p = {*computeDesc, *Adesc, *Bdesc, *Cdesc, *Ddesc, A, B, C, D, workspace, workspaceSizeInBytes, 0, 0, nullptr, nullptr};
+    product p = {*computeDesc,         *Adesc, *Bdesc, *Cdesc,  *Ddesc, A, B, C, D, workspace,
+                 workspaceSizeInBytes, 0,      0,      nullptr, nullptr};
     s = set_scales(&p, alpha, beta);
     if (s == CUBLAS_STATUS_SUCCESS) s = check_memory(&p, algo);
     if (s != CUBLAS_STATUS_SUCCESS) return s;

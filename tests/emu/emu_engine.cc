@@ -53,10 +53,13 @@ static void start_shared(dc_emu_worker *w)
 
 static int check_shared(dc_emu_worker *w)
 {
-    if (dc_emu_guard_damage(w->shared, SHARED_ALIGN) >= 0) return dc_emu_block_fails(w, "wrote before its dynamic shared memory"), -1;
+    if (dc_emu_guard_damage(w->shared, SHARED_ALIGN) >= 0)
+        return dc_emu_block_fails(w, "wrote before its dynamic shared memory"), -1;
     for (int i = 0; i < w->n_arrays; i++)
         if (dc_emu_guard_damage(w->arrays[i].data + w->arrays[i].size, SHARED_GUARD) >= 0)
-            return dc_emu_block_fails(w, "wrote past the shared array %s of %zu bytes", w->arrays[i].name, w->arrays[i].size), -1;
+            return dc_emu_block_fails(w, "wrote past the shared array %s of %zu bytes", w->arrays[i].name,
+                                      w->arrays[i].size),
+                   -1;
     return 0;
 }
 
@@ -71,7 +74,8 @@ void *dc_emu_shared_static(const void *key, const char *name, size_t size, size_
     w->static_bytes = (w->static_bytes + align - 1) / align * align + size;
     const size_t limit = w->static_bytes > DC_EMU_SHARED_PLAIN ? 0 : w->call_limit;
     if (w->static_bytes + w->call->shared_bytes > limit)
-        dc_emu_thread_fails("%zu bytes of static and %zu of dynamic shared memory: %s", w->static_bytes, w->call->shared_bytes,
+        dc_emu_thread_fails("%zu bytes of static and %zu of dynamic shared memory: %s", w->static_bytes,
+                            w->call->shared_bytes,
                             limit ? "more than the launch may have" : "static arrays may have 48 KiB");
     return add_array(w, key, name, size)->data;
 }
@@ -170,10 +174,8 @@ static void run_threads(void)
             continue;
         }
         w->free_stacks[w->n_free++] = stack;
-        if (t < 0)
-            go_to_host(w, stack, 1);
-        else
-            go_to(w, &w->stacks[stack], t, 1);
+        if (t < 0) go_to_host(w, stack, 1);
+        else go_to(w, &w->stacks[stack], t, 1);
     }
 }
 
@@ -182,10 +184,8 @@ static inline __attribute__((always_inline)) void give_way(dc_emu_worker *w)
 {
     const int me = w->current, t = choose(w), stack = w->threads[me].stack;
     if (t == me) return;
-    if (t < 0)
-        go_to_host(w, stack, 0); /* a deadlock: the host reports it and never comes back */
-    else
-        go_to(w, &w->stacks[stack], t, 0);
+    if (t < 0) go_to_host(w, stack, 0); /* a deadlock: the host reports it and never comes back */
+    else go_to(w, &w->stacks[stack], t, 0);
     become(w, me);
 }
 
@@ -230,8 +230,8 @@ static void fail_at(dc_emu_worker *w, const char *where, const char *format, va_
 {
     char what[1024];
     vsnprintf(what, sizeof what, format, args);
-    dc_emu_fail(cudaErrorLaunchFailure, "kernel %s, block (%u,%u,%u)%s: %s", w->call->name, blockIdx.x, blockIdx.y, blockIdx.z,
-                where, what);
+    dc_emu_fail(cudaErrorLaunchFailure, "kernel %s, block (%u,%u,%u)%s: %s", w->call->name, blockIdx.x, blockIdx.y,
+                blockIdx.z, where, what);
     w->failed = 1;
 }
 
@@ -278,12 +278,14 @@ static void report_deadlock(dc_emu_worker *w)
         int n = 0;
         for (int u = t; u < w->n_threads; u++) {
             const dc_emu_thread *b = &w->threads[u];
-            n += b->state != DC_EMU_DONE && a->file == b->file && a->line == b->line && a->what == b->what && a->mask == b->mask;
+            n += b->state != DC_EMU_DONE && a->file == b->file && a->line == b->line && a->what == b->what &&
+                 a->mask == b->mask;
         }
         char mask[32] = "";
         if (a->state == DC_EMU_IN_WARP) snprintf(mask, sizeof mask, " of lanes %08x", a->mask);
-        const int wrote = snprintf(text + used, sizeof text - used, "%s%d wait in %s%s at %s:%d (first: thread (%u,%u,%u))",
-                                   used ? "; " : "", n, a->what, mask, a->file, a->line, a->index.x, a->index.y, a->index.z);
+        const int wrote =
+            snprintf(text + used, sizeof text - used, "%s%d wait in %s%s at %s:%d (first: thread (%u,%u,%u))",
+                     used ? "; " : "", n, a->what, mask, a->file, a->line, a->index.x, a->index.y, a->index.z);
         used += (size_t)wrote < sizeof text - used ? (size_t)wrote : 0;
     }
     char finished[128] = "";

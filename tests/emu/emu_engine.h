@@ -47,10 +47,10 @@ typedef struct dc_emu_worker {
     int n_threads, unfinished, current;
     dc_emu_thread threads[DC_EMU_MAX_THREADS];
     dc_emu_copies copies[DC_EMU_MAX_THREADS];
-    int n_copies; /* under way in the block */
+    int n_copies;                            /* under way in the block */
     uint64_t ready[DC_EMU_MAX_THREADS / 64]; /* a bit a thread, and a bit a word that is not 0 */
     unsigned ready_words;
-    unsigned waiting[DC_EMU_WARP]; /* lanes of each warp that wait in a collective */
+    unsigned waiting[DC_EMU_WARP];                  /* lanes of each warp that wait in a collective */
     int arrived, first_arrived, predicates, result; /* of the block's barrier */
 
     unsigned char *shared;

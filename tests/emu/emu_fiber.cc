@@ -17,10 +17,6 @@
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#if defined(__SANITIZE_THREAD__)
-#define DC_EMU_TSAN 1
-#include <sanitizer/tsan_interface.h>
-#endif
 
 #if !defined(__x86_64__) && !defined(DC_EMU_UCONTEXT)
 #define DC_EMU_UCONTEXT 1
@@ -139,11 +135,6 @@ void dc_emu_fiber_switch(dc_emu_fiber *from, dc_emu_fiber *to, int last)
 {
 #ifdef DC_EMU_ASAN
     __sanitizer_start_switch_fiber(last ? nullptr : &from->fake, to->low, to->size);
-#endif
-#ifdef DC_EMU_TSAN
-    if (!from->tsan) from->tsan = __tsan_get_current_fiber();
-    if (!to->tsan) to->tsan = __tsan_create_fiber(0);
-    __tsan_switch_to_fiber(to->tsan, 0);
 #endif
     (void)last;
     swap(from, to);

@@ -1,17 +1,16 @@
 /* tests/emu/emu_fiber.h -- a stack of its own for each thread of a block, and switching between them.
  *
- * On x86-64 a switch is a dozen instructions; elsewhere, or with DC_EMU_UCONTEXT, it is swapcontext(3). ASan and TSan are told. */
+ * On x86-64 a switch is a dozen instructions; elsewhere, or with DC_EMU_UCONTEXT, it is swapcontext(3). ASan is told. */
 #ifndef DC_EMU_FIBER_H
 #define DC_EMU_FIBER_H
 
 #include <stddef.h>
 
 typedef struct dc_emu_fiber {
-    void *sp;   /* where it stopped: a stack pointer, or a ucontext_t */
-    char *low;  /* its stack; NULL for the host's own */
+    void *sp;  /* where it stopped: a stack pointer, or a ucontext_t */
+    char *low; /* its stack; NULL for the host's own */
     size_t size;
-    void *fake; /* ASan's and TSan's own state */
-    void *tsan;
+    void *fake; /* ASan's own state */
 } dc_emu_fiber;
 
 /* Maps n stacks, a guard page below each. 0, or -1 when there is no memory. */

@@ -54,7 +54,8 @@ cudaError_t dc_emu_capture_wait(CUstream_st *s, CUevent_st *event)
         s->captured = s->joined = 0;
     }
     s->captured++; /* the wait itself must come back to the origin too */
-    if (event->stream->capture == s->capture && event->order > event->stream->joined) event->stream->joined = event->order;
+    if (event->stream->capture == s->capture && event->order > event->stream->joined)
+        event->stream->joined = event->order;
     return cudaSuccess;
 }
 
@@ -92,10 +93,8 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *pGraph)
         other->capture = nullptr;
     }
     g->origin = nullptr;
-    if (e == cudaSuccess)
-        *pGraph = g;
-    else
-        cudaGraphDestroy(g);
+    if (e == cudaSuccess) *pGraph = g;
+    else cudaGraphDestroy(g);
     return dc_emu_return(e);
 }
 
@@ -152,10 +151,12 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t graphExec, cudaStream_t)
     return dc_emu_return(all_execs().count(graphExec) ? cudaSuccess : cudaErrorInvalidValue);
 }
 
-cudaError_t cudaGraphExecUpdate(cudaGraphExec_t hGraphExec, cudaGraph_t hGraph, cudaGraphExecUpdateResultInfo *resultInfo)
+cudaError_t cudaGraphExecUpdate(cudaGraphExec_t hGraphExec, cudaGraph_t hGraph,
+                                cudaGraphExecUpdateResultInfo *resultInfo)
 {
     const std::lock_guard<std::recursive_mutex> lock(dc_emu_mutex);
-    if (!all_execs().count(hGraphExec) || !all_graphs().count(hGraph) || !resultInfo) return dc_emu_return(cudaErrorInvalidValue);
+    if (!all_execs().count(hGraphExec) || !all_graphs().count(hGraph) || !resultInfo)
+        return dc_emu_return(cudaErrorInvalidValue);
     const std::vector<dc_emu_op> &old = *hGraphExec->ops;
     *resultInfo = {cudaGraphExecUpdateSuccess, nullptr, nullptr};
     if (old.size() != hGraph->ops.size()) resultInfo->result = cudaGraphExecUpdateErrorTopologyChanged;

@@ -19,12 +19,9 @@ static inline DC_EMU_UNCHECKED ptrdiff_t dc_emu_guard_damage(const unsigned char
 {
     size_t i = 0;
     while (i < n) {
-        if ((uintptr_t)(p + i) % 8 == 0 && n - i >= 8 && *(const uint64_t *)(p + i) == dc_emu_guard_word)
-            i += 8;
-        else if (p[i] == (unsigned char)dc_emu_guard_word)
-            i++;
-        else
-            return (ptrdiff_t)i;
+        if ((uintptr_t)(p + i) % 8 == 0 && n - i >= 8 && *(const uint64_t *)(p + i) == dc_emu_guard_word) i += 8;
+        else if (p[i] == (unsigned char)dc_emu_guard_word) i++;
+        else return (ptrdiff_t)i;
     }
     return -1;
 }

@@ -56,7 +56,7 @@ extern dc_emu_counts dc_emu_counters;
 
 /* ---- the card's limits ---- */
 
-size_t dc_emu_shared_limit(void); /* a block's, with the opt-in */
+size_t dc_emu_shared_limit(void);        /* a block's, with the opt-in */
 enum { DC_EMU_SHARED_PLAIN = 48 << 10 }; /* without */
 
 /* What is known of a kernel: found by its address. */

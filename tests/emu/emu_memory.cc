@@ -23,11 +23,11 @@ typedef struct allocation {
 typedef struct memory_state {
     unsigned char *base;
     size_t size;
-    std::map<uintptr_t, allocation> live;        /* by address of the data */
-    std::map<uintptr_t, size_t> pinned;          /* by address; what cudaMallocHost gave or cudaHostRegister was told */
-    std::map<uintptr_t, size_t> mallocs;         /* of those: the emulation's own */
-    uintptr_t next;                              /* where the search for room begins */
-    uintptr_t used;                              /* nothing was handed out from here on */
+    std::map<uintptr_t, allocation> live; /* by address of the data */
+    std::map<uintptr_t, size_t> pinned;   /* by address; what cudaMallocHost gave or cudaHostRegister was told */
+    std::map<uintptr_t, size_t> mallocs;  /* of those: the emulation's own */
+    uintptr_t next;                       /* where the search for room begins */
+    uintptr_t used;                       /* nothing was handed out from here on */
     int open;
     uint64_t threshold, used_high;
 } memory_state;
@@ -89,14 +89,17 @@ static cudaError_t check_one(uintptr_t at, const allocation *a)
 {
     unsigned char *data = (unsigned char *)at;
     cudaError_t e = cudaSuccess;
-    const ptrdiff_t before = dc_emu_guard_damage(data - GUARD, GUARD), past = dc_emu_guard_damage(data + a->asked, tail_bytes(a));
+    const ptrdiff_t before = dc_emu_guard_damage(data - GUARD, GUARD),
+                    past = dc_emu_guard_damage(data + a->asked, tail_bytes(a));
     if (before >= 0) {
         dc_emu_guard_fill(data - GUARD, GUARD);
-        e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes before an allocation of %zu bytes", GUARD - before, a->asked);
+        e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes before an allocation of %zu bytes",
+                        GUARD - before, a->asked);
     }
     if (past >= 0) {
         dc_emu_guard_fill(data + a->asked, tail_bytes(a));
-        e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes past the end of an allocation of %zu bytes", past, a->asked);
+        e = dc_emu_fail(cudaErrorIllegalAddress, "something wrote %td bytes past the end of an allocation of %zu bytes",
+                        past, a->asked);
     }
     return e;
 }
@@ -221,10 +224,7 @@ static int inside(const std::map<uintptr_t, size_t> &ranges, uintptr_t at, size_
     return at - it->first < it->second && n <= it->second - (at - it->first);
 }
 
-static int in_region(const memory_state *s, uintptr_t at)
-{
-    return s->base && at - (uintptr_t)s->base < s->size;
-}
+static int in_region(const memory_state *s, uintptr_t at) { return s->base && at - (uintptr_t)s->base < s->size; }
 
 dc_emu_place dc_emu_place_of(const void *p, size_t n)
 {
@@ -247,10 +247,8 @@ const char *dc_emu_describe_pointer(const void *p, char *text, size_t size)
         return text;
     }
     auto it = s->live.upper_bound(at);
-    if (it == s->live.begin())
-        snprintf(text, size, "device memory that nobody has");
-    else
-        --it, snprintf(text, size, "%zu bytes into an allocation of %zu", (size_t)(at - it->first), it->second.asked);
+    if (it == s->live.begin()) snprintf(text, size, "device memory that nobody has");
+    else --it, snprintf(text, size, "%zu bytes into an allocation of %zu", (size_t)(at - it->first), it->second.asked);
     return text;
 }
 
@@ -271,7 +269,8 @@ cudaError_t dc_emu_check_args(const dc_emu_call *call)
         void *p;
         memcpy(&p, (const char *)call->args + i * sizeof p, sizeof p);
         if (dc_emu_is_host_pointer(p))
-            return dc_emu_fail(cudaErrorIllegalAddress, "kernel %s: %p among its arguments is host memory that the device cannot reach",
+            return dc_emu_fail(cudaErrorIllegalAddress,
+                               "kernel %s: %p among its arguments is host memory that the device cannot reach",
                                call->name, p);
     }
     return cudaSuccess;

@@ -222,7 +222,8 @@ static ncclResult_t agree(const queued *q)
     int same = 1;
     for (int rank = 0; rank < c->n_ranks; rank++) {
         const task *t = &s->tasks[rank];
-        same &= t->what == q->t.what && t->type == q->t.type && t->op == q->t.op && t->root == q->t.root && t->count == q->t.count;
+        same &= t->what == q->t.what && t->type == q->t.type && t->op == q->t.op && t->root == q->t.root &&
+                t->count == q->t.count;
     }
     r = meet(c);
     return r == ncclSuccess && !same ? ncclInvalidUsage : r;
@@ -235,7 +236,8 @@ static cudaError_t run(const queued *q)
     if (r == ncclSuccess) return cudaSuccess;
     q->comm->error = r;
     return dc_emu_fail(cudaErrorLaunchFailure, "NCCL: rank %d of %d: %s", q->comm->rank, q->comm->n_ranks,
-                       r == ncclInvalidUsage ? "the ranks do not call the same collective" : "another rank does not come");
+                       r == ncclInvalidUsage ? "the ranks do not call the same collective"
+                                             : "another rank does not come");
 }
 
 static ncclResult_t issue(const queued *q)
@@ -245,8 +247,8 @@ static ncclResult_t issue(const queued *q)
     return e == cudaSuccess ? ncclSuccess : ncclUnhandledCudaError;
 }
 
-static ncclResult_t submit(collective what, const void *send, void *recv, size_t count, ncclDataType_t type, ncclRedOp_t op,
-                           int root, ncclComm_t comm, cudaStream_t stream)
+static ncclResult_t submit(collective what, const void *send, void *recv, size_t count, ncclDataType_t type,
+                           ncclRedOp_t op, int root, ncclComm_t comm, cudaStream_t stream)
 {
     const std::lock_guard<std::recursive_mutex> lock(dc_emu_mutex);
     const size_t element = type_bytes(type);
@@ -255,7 +257,8 @@ static ncclResult_t submit(collective what, const void *send, void *recv, size_t
     const size_t send_bytes = count * element * (what == REDUCE_SCATTER ? n : 1);
     const size_t recv_bytes = count * element * (what == ALL_GATHER ? n : 1);
     const int sends = what != BROADCAST || comm->rank == root;
-    if ((sends && dc_emu_place_of(send, send_bytes) != DC_EMU_DEVICE) || dc_emu_place_of(recv, recv_bytes) != DC_EMU_DEVICE)
+    if ((sends && dc_emu_place_of(send, send_bytes) != DC_EMU_DEVICE) ||
+        dc_emu_place_of(recv, recv_bytes) != DC_EMU_DEVICE)
         return ncclInvalidArgument;
     const queued q = {comm, {what, type, op, root, count}, send, recv, stream};
     if (group_depth) return group->push_back(q), ncclSuccess;

@@ -138,7 +138,8 @@ cudaError_t dc_emu_fail(cudaError_t error, const char *format, ...)
     va_end(args);
     if (!dc_emu_settings()->quiet) fprintf(stderr, "emulation: %s\n", text);
     memcpy(report, text, sizeof report);
-    const int sticks = error == cudaErrorLaunchFailure || error == cudaErrorIllegalAddress || error == cudaErrorMisalignedAddress;
+    const int sticks =
+        error == cudaErrorLaunchFailure || error == cudaErrorIllegalAddress || error == cudaErrorMisalignedAddress;
     damages += error == cudaErrorIllegalAddress;
     if (sticks && sticky == cudaSuccess) sticky = error;
     return error;
@@ -224,10 +225,7 @@ int dc_emu_reset(void)
 
 static thread_local int current;
 
-static const card *this_card()
-{
-    return find_card(dc_emu_settings()->major, dc_emu_settings()->minor);
-}
+static const card *this_card() { return find_card(dc_emu_settings()->major, dc_emu_settings()->minor); }
 
 size_t dc_emu_shared_limit(void) { return (size_t)this_card()->shared_per_block << 10; }
 
@@ -397,7 +395,8 @@ cudaError_t cudaFuncSetAttribute(const void *func, enum cudaFuncAttribute attr, 
         return dc_emu_return(value < -1 || value > 100 ? cudaErrorInvalidValue : cudaSuccess);
     if (attr != cudaFuncAttributeMaxDynamicSharedMemorySize) return dc_emu_return(cudaErrorInvalidValue);
     dc_emu_function *f = dc_emu_function_of(func);
-    if (value < 0 || (size_t)value + f->static_bytes > dc_emu_shared_limit()) return dc_emu_return(cudaErrorInvalidValue);
+    if (value < 0 || (size_t)value + f->static_bytes > dc_emu_shared_limit())
+        return dc_emu_return(cudaErrorInvalidValue);
     f->dynamic_limit = (size_t)value;
     return cudaSuccess;
 }
@@ -419,14 +418,16 @@ cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attr, const void *f
     return cudaSuccess;
 }
 
-cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, const void *func, int blockSize, size_t dynamicSMemSize)
+cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *numBlocks, const void *func, int blockSize,
+                                                          size_t dynamicSMemSize)
 {
     const std::lock_guard<std::recursive_mutex> lock(dc_emu_mutex);
     if (!numBlocks || blockSize < 1) return dc_emu_return(cudaErrorInvalidValue);
     if (!func) return dc_emu_return(cudaErrorInvalidDeviceFunction);
     const card *k = this_card();
     const size_t shared = dc_emu_function_of(func)->static_bytes + dynamicSMemSize;
-    const size_t sm = (size_t)k->shared_per_sm << 10, reserved = sm - dc_emu_shared_limit(); /* the system's part of a block's */
+    const size_t sm = (size_t)k->shared_per_sm << 10,
+                 reserved = sm - dc_emu_shared_limit(); /* the system's part of a block's */
     size_t n = (size_t)(k->threads_per_sm / ((blockSize + DC_EMU_WARP - 1) / DC_EMU_WARP * DC_EMU_WARP));
     if (shared + reserved && sm / (shared + reserved) < n) n = sm / (shared + reserved);
     if (n > (size_t)k->blocks_per_sm) n = (size_t)k->blocks_per_sm;

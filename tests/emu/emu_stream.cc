@@ -8,8 +8,8 @@
 #include <set>
 #include <string.h>
 
-static CUstream_st legacy;                 /* the default stream, as cudaStreamLegacy */
-static std::set<CUstream_st *> *streams;   /* the others */
+static CUstream_st legacy;               /* the default stream, as cudaStreamLegacy */
+static std::set<CUstream_st *> *streams; /* the others */
 static std::set<CUevent_st *> *events;
 static uint64_t last_order;
 
@@ -30,10 +30,7 @@ int dc_emu_valid_stream(cudaStream_t stream)
     return !stream || stream == cudaStreamLegacy || all_streams().count(stream) != 0;
 }
 
-CUstream_st *dc_emu_stream_of(cudaStream_t stream)
-{
-    return !stream || stream == cudaStreamLegacy ? &legacy : stream;
-}
+CUstream_st *dc_emu_stream_of(cudaStream_t stream) { return !stream || stream == cudaStreamLegacy ? &legacy : stream; }
 
 int dc_emu_capturing(cudaStream_t stream) { return dc_emu_stream_of(stream)->capture != nullptr; }
 
@@ -166,13 +163,15 @@ static cudaError_t check_side(const void *p, size_t n, int device)
     const dc_emu_place place = dc_emu_place_of(p, n);
     if (place == DC_EMU_WILD) {
         char text[96];
-        return dc_emu_fail(cudaErrorInvalidValue, "copy or fill of %zu bytes %s", n, dc_emu_describe_pointer(p, text, sizeof text));
+        return dc_emu_fail(cudaErrorInvalidValue, "copy or fill of %zu bytes %s", n,
+                           dc_emu_describe_pointer(p, text, sizeof text));
     }
     return (place == DC_EMU_DEVICE) == device ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 /* Which way a copy goes, after checking that the pointers are what `kind` says. */
-static cudaError_t check_copy(int *to_device, int *from_device, void *dst, const void *src, size_t n, enum cudaMemcpyKind kind)
+static cudaError_t check_copy(int *to_device, int *from_device, void *dst, const void *src, size_t n,
+                              enum cudaMemcpyKind kind)
 {
     switch (kind) {
     case cudaMemcpyHostToHost: *to_device = 0, *from_device = 0; break;
@@ -196,7 +195,7 @@ static cudaError_t copy(void *dst, size_t dpitch, const void *src, size_t spitch
     if (!dc_emu_valid_stream(stream)) return cudaErrorInvalidResourceHandle;
     if (width == 0 || height == 0) return cudaSuccess;
     if (!dst || !src || dpitch < width || spitch < width) return cudaErrorInvalidValue;
-    int to_device, from_device;
+    int to_device = 0, from_device = 0;
     const size_t to_bytes = dpitch * (height - 1) + width, from_bytes = spitch * (height - 1) + width;
     cudaError_t e = check_copy(&to_device, &from_device, dst, src, from_bytes > to_bytes ? to_bytes : from_bytes, kind);
     if (e == cudaSuccess) e = check_side(dst, to_bytes, to_device);
@@ -390,7 +389,8 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     const std::lock_guard<std::recursive_mutex> lock(dc_emu_mutex);
     const cudaError_t e = dc_emu_usable();
     if (e != cudaSuccess) return e;
-    if (!all_events().count(event) || !dc_emu_valid_stream(stream)) return dc_emu_return(cudaErrorInvalidResourceHandle);
+    if (!all_events().count(event) || !dc_emu_valid_stream(stream))
+        return dc_emu_return(cudaErrorInvalidResourceHandle);
     CUstream_st *s = dc_emu_stream_of(stream);
     event->capture = s->capture;
     event->stream = s;
@@ -417,7 +417,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     const std::lock_guard<std::recursive_mutex> lock(dc_emu_mutex);
     const cudaError_t e = dc_emu_usable();
     if (e != cudaSuccess) return e;
-    if (!all_events().count(event) || !dc_emu_valid_stream(stream)) return dc_emu_return(cudaErrorInvalidResourceHandle);
+    if (!all_events().count(event) || !dc_emu_valid_stream(stream))
+        return dc_emu_return(cudaErrorInvalidResourceHandle);
     CUstream_st *s = dc_emu_stream_of(stream);
     if (event->capture || s->capture) return dc_emu_return(dc_emu_capture_wait(s, event));
     if (!is_pending(event)) return cudaSuccess;

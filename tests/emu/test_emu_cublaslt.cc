@@ -61,7 +61,8 @@ static matrix matrix_new(cudaDataType type, int rows, int cols, int ld, int batc
     assert_int_equal(cudaMalloc(&a.data, a.n * bytes_of(type)), cudaSuccess);
     assert_int_equal(cudaMemcpy(a.data, host, a.n * bytes_of(type), cudaMemcpyHostToDevice), cudaSuccess);
     free(host);
-    assert_int_equal(cublasLtMatrixLayoutCreate(&a.layout, type, (uint64_t)rows, (uint64_t)cols, ld), CUBLAS_STATUS_SUCCESS);
+    assert_int_equal(cublasLtMatrixLayoutCreate(&a.layout, type, (uint64_t)rows, (uint64_t)cols, ld),
+                     CUBLAS_STATUS_SUCCESS);
     const int64_t stride = (int64_t)ld * cols;
     cublasLtMatrixLayoutSetAttribute(a.layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &batch, sizeof batch);
     cublasLtMatrixLayoutSetAttribute(a.layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride, sizeof stride);
@@ -158,13 +159,13 @@ static cublasStatus_t run_product(const shape *s, const operands *o, cudaStream_
     cublasLtMatmulPreferenceSetAttribute(pref, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &room, sizeof room);
     cublasLtMatmulDesc_t desc = desc_new(s, o->bias.data);
     const matrix *c = s->in_place ? &o->d : &o->c;
-    cublasStatus_t r = cublasLtMatmulAlgoGetHeuristic(handle, desc, o->a.layout, o->b.layout, c->layout, o->d.layout, pref, 1, &found,
-                                                      &n_found);
+    cublasStatus_t r = cublasLtMatmulAlgoGetHeuristic(handle, desc, o->a.layout, o->b.layout, c->layout, o->d.layout,
+                                                      pref, 1, &found, &n_found);
     if (r == CUBLAS_STATUS_SUCCESS) {
         assert_true(n_found == 1 && found.workspaceSize <= room);
         cudaMalloc(&workspace, found.workspaceSize);
-        r = cublasLtMatmul(handle, desc, &alpha, o->a.data, o->a.layout, o->b.data, o->b.layout, &beta, c->data, c->layout,
-                           o->d.data, o->d.layout, &found.algo, workspace, found.workspaceSize, stream);
+        r = cublasLtMatmul(handle, desc, &alpha, o->a.data, o->a.layout, o->b.data, o->b.layout, &beta, c->data,
+                           c->layout, o->d.data, o->d.layout, &found.algo, workspace, found.workspaceSize, stream);
         alpha = beta = NAN; /* they were read */
         cublasLtMatmulDescDestroy(desc);
         cudaFreeAsync(workspace, stream);
@@ -177,7 +178,8 @@ static cublasStatus_t run_product(const shape *s, const operands *o, cudaStream_
 static operands operands_new(const shape *s)
 {
     operands o;
-    const int a_rows = s->ta ? s->k : s->m, a_cols = s->ta ? s->m : s->k, b_rows = s->tb ? s->n : s->k, b_cols = s->tb ? s->k : s->n;
+    const int a_rows = s->ta ? s->k : s->m, a_cols = s->ta ? s->m : s->k, b_rows = s->tb ? s->n : s->k,
+              b_cols = s->tb ? s->k : s->n;
     o.a = matrix_new(s->in, a_rows, a_cols, a_rows + s->ld_extra, s->batch);
     o.b = matrix_new(s->in, b_rows, b_cols, b_rows + s->ld_extra, s->batch);
     o.c = matrix_new(s->out, s->m, s->n, s->m, s->batch);
@@ -201,9 +203,13 @@ static void check(shape s)
 
 static void test_products(void **)
 {
-    const shape plain = {33, 20, 65, 0, 0, 1, 0, CUDA_R_16BF, CUDA_R_16BF, CUBLAS_COMPUTE_32F, CUBLASLT_EPILOGUE_DEFAULT, 1, 0, 0};
-    const cudaDataType types[][2] = {{CUDA_R_16BF, CUDA_R_16BF}, {CUDA_R_16BF, CUDA_R_32F}, {CUDA_R_16F, CUDA_R_16F},
-                                     {CUDA_R_16F, CUDA_R_32F},   {CUDA_R_32F, CUDA_R_32F}};
+    const shape plain = {
+        33, 20, 65, 0, 0, 1, 0, CUDA_R_16BF, CUDA_R_16BF, CUBLAS_COMPUTE_32F, CUBLASLT_EPILOGUE_DEFAULT, 1, 0, 0};
+    const cudaDataType types[][2] = {{CUDA_R_16BF, CUDA_R_16BF},
+                                     {CUDA_R_16BF, CUDA_R_32F},
+                                     {CUDA_R_16F, CUDA_R_16F},
+                                     {CUDA_R_16F, CUDA_R_32F},
+                                     {CUDA_R_32F, CUDA_R_32F}};
     for (const auto &type : types)
         for (int t = 0; t < 4; t++) {
             shape s = plain;
@@ -219,11 +225,12 @@ static void test_products(void **)
 
 static void test_epilogues(void **)
 {
-    const uint32_t all[] = {CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_RELU, CUBLASLT_EPILOGUE_RELU_BIAS, CUBLASLT_EPILOGUE_GELU,
-                            CUBLASLT_EPILOGUE_GELU_BIAS};
+    const uint32_t all[] = {CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_RELU, CUBLASLT_EPILOGUE_RELU_BIAS,
+                            CUBLASLT_EPILOGUE_GELU, CUBLASLT_EPILOGUE_GELU_BIAS};
     for (const uint32_t epilogue : all)
         for (int f32 = 0; f32 < 2; f32++)
-            check(shape{17, 9, 40, 1, 0, 1, 0, CUDA_R_16BF, f32 ? CUDA_R_32F : CUDA_R_16BF, CUBLAS_COMPUTE_32F, epilogue, 2, 1, 0});
+            check(shape{17, 9, 40, 1, 0, 1, 0, CUDA_R_16BF, f32 ? CUDA_R_32F : CUDA_R_16BF, CUBLAS_COMPUTE_32F,
+                        epilogue, 2, 1, 0});
 }
 
 static void test_rounded_operands(void **)
@@ -250,7 +257,8 @@ static void test_queued(void **)
 
 static void test_refusals(void **)
 {
-    shape s = {16, 16, 16, 0, 0, 1, 0, CUDA_R_16BF, CUDA_R_16BF, CUBLAS_COMPUTE_32F, CUBLASLT_EPILOGUE_DEFAULT, 1, 0, 0};
+    shape s = {16, 16, 16, 0, 0, 1, 0, CUDA_R_16BF, CUDA_R_16BF, CUBLAS_COMPUTE_32F, CUBLASLT_EPILOGUE_DEFAULT,
+               1,  0,  0};
     cublasLtHandle_t handle;
     cublasLtMatmulPreference_t pref;
     cublasLtMatmulHeuristicResult_t found;
@@ -262,10 +270,11 @@ static void test_refusals(void **)
     cublasLtCreate(&handle);
     cublasLtMatmulPreferenceCreate(&pref);
     cublasLtMatmulDesc_t desc = desc_new(&s, nullptr);
-#define FIND() cublasLtMatmulAlgoGetHeuristic(handle, desc, o.a.layout, o.b.layout, o.c.layout, o.d.layout, pref, 1, &found, &n)
+#define FIND() \
+    cublasLtMatmulAlgoGetHeuristic(handle, desc, o.a.layout, o.b.layout, o.c.layout, o.d.layout, pref, 1, &found, &n)
 #define RUN(A, D) \
-    cublasLtMatmul(handle, desc, &one, A, o.a.layout, o.b.data, o.b.layout, &zero, o.c.data, o.c.layout, D, o.d.layout, &found.algo, \
-                   nullptr, 0, nullptr)
+    cublasLtMatmul(handle, desc, &one, A, o.a.layout, o.b.data, o.b.layout, &zero, o.c.data, o.c.layout, D, \
+                   o.d.layout, &found.algo, nullptr, 0, nullptr)
     assert_int_equal(FIND(), CUBLAS_STATUS_SUCCESS);
     assert_int_equal(RUN(o.a.data, o.d.data), CUBLAS_STATUS_SUCCESS);
     assert_int_equal(RUN(nullptr, o.d.data), CUBLAS_STATUS_INVALID_VALUE);
@@ -297,7 +306,8 @@ static void test_refusals(void **)
     cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, sizeof bias);
     assert_int_equal(FIND(), CUBLAS_STATUS_SUCCESS);
     assert_int_equal(RUN(o.a.data, o.d.data), CUBLAS_STATUS_INVALID_VALUE); /* no pointer */
-    assert_int_equal(cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, 8), CUBLAS_STATUS_INVALID_VALUE);
+    assert_int_equal(cublasLtMatmulDescSetAttribute(desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &bias, 8),
+                     CUBLAS_STATUS_INVALID_VALUE);
 
     /* Memory that ends before the matrix does is no harmless mistake. */
     assert_int_equal(RUN((char *)o.a.data + 256, o.d.data), CUBLAS_STATUS_EXECUTION_FAILED);

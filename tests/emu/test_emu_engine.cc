@@ -44,6 +44,56 @@ static void test_indices(void **)
     dc_emu_threads(1);
 }
 
+/* ---- who runs when ---- */
+
+/* The order in which threads come by, before a barrier and after it. */
+DC_KERNEL(96) sign_in(int *order, int *tickets)
+{
+    const int n = (int)(gridDim.x * blockDim.x), me = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    order[atomicAdd(&tickets[0], 1)] = me;
+    __syncthreads();
+    order[n + atomicAdd(&tickets[1], 1)] = me;
+}
+
+enum { SIGN_BLOCKS = 3, SIGN_THREADS = 96, SIGNED = SIGN_BLOCKS * SIGN_THREADS };
+
+static void signed_in(const char *schedule, int got[2 * SIGNED])
+{
+    int *order, *tickets;
+    dc_emu_reset(); /* a drawn order depends on the launches before */
+    assert_int_equal(dc_emu_schedule(schedule), 0);
+    assert_int_equal(cudaMalloc(&order, 2 * SIGNED * sizeof(int)), cudaSuccess);
+    assert_int_equal(cudaMalloc(&tickets, 2 * sizeof(int)), cudaSuccess);
+    cudaMemset(tickets, 0, 2 * sizeof(int));
+    DC_LAUNCH(sign_in, SIGN_BLOCKS, SIGN_THREADS, 0, nullptr, order, tickets);
+    assert_int_equal(cudaMemcpy(got, order, 2 * SIGNED * sizeof(int), cudaMemcpyDeviceToHost), cudaSuccess);
+    cudaFree(order);
+    cudaFree(tickets);
+}
+
+static void test_schedules(void **)
+{
+    int got[2 * SIGNED], again[2 * SIGNED], seen[SIGNED] = {0};
+    signed_in("forward", got);
+    for (int i = 0; i < 2 * SIGNED; i++) assert_int_equal(got[i], i % SIGNED);
+    signed_in("reverse", got);
+    for (int i = 0; i < 2 * SIGNED; i++) assert_int_equal(got[i], SIGNED - 1 - i % SIGNED);
+    signed_in("random:7", got);
+    int ascents = 0;
+    for (int i = 0; i < SIGNED; i++) {
+        assert_int_equal(seen[got[i]]++, 0);
+        ascents += i && got[i] > got[i - 1];
+    }
+    assert_true(ascents > SIGNED / 4 && ascents < SIGNED * 3 / 4);
+    assert_memory_not_equal(got, got + SIGNED, SIGNED * sizeof(int));
+    signed_in("random:7", again);
+    assert_memory_equal(got, again, sizeof got);
+    signed_in("random:8", again);
+    assert_memory_not_equal(got, again, sizeof got);
+    const char *const bad[] = {"", "sideways", "random", "random:", "random:x", "random:1x"};
+    for (const char *text : bad) assert_int_equal(dc_emu_schedule(text), -1);
+}
+
 /* ---- barriers ---- */
 
 /* out = transpose of in by tiles, in place in shared memory; `barrier` 0 leaves the barrier out. */
@@ -190,9 +240,9 @@ static void test_divergent_barrier(void **)
 int main()
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_indices),          cmocka_unit_test(test_missing_barrier),
-        cmocka_unit_test(test_missing_syncwarp), cmocka_unit_test(test_block_helpers),
-        cmocka_unit_test(test_divergent_barrier),
+        cmocka_unit_test(test_schedules),       cmocka_unit_test(test_indices),
+        cmocka_unit_test(test_missing_barrier), cmocka_unit_test(test_missing_syncwarp),
+        cmocka_unit_test(test_block_helpers),   cmocka_unit_test(test_divergent_barrier),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

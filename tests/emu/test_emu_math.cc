@@ -1,4 +1,4 @@
-/* tests/emu/test_emu_math.cc -- element types against core/half.h, bit functions against their definitions, vectors as they lie in memory. */
+/* tests/emu/test_emu_math.cc -- element types against core/half.h, bit functions against their definitions, vectors in memory. */
 #include <limits.h>
 #include <math.h>
 #include <string.h>
@@ -17,15 +17,16 @@ static void test_small_floats(void **)
         const unsigned short bits = (unsigned short)u;
         const float b = __bfloat162float(__ushort_as_bfloat16(bits)), h = __half2float(__ushort_as_half(bits));
         assert_true(__float_as_uint(b) == __float_as_uint(dc_bf16_to_f32(bits)));
-        assert_true(isnan(h) ? isnan(dc_f16_to_f32(bits)) : h == dc_f16_to_f32(bits) && signbit(h) == signbit(dc_f16_to_f32(bits)));
+        assert_true(isnan(h) ? isnan(dc_f16_to_f32(bits))
+                             : h == dc_f16_to_f32(bits) && signbit(h) == signbit(dc_f16_to_f32(bits)));
         assert_int_equal(__bfloat16_as_ushort(__float2bfloat16_rn(b)), isnan(b) ? 0x7fff : bits);
         assert_int_equal(__half_as_ushort(__float2half_rn(h)), isnan(h) ? 0x7fff : bits);
     }
     uint32_t state = 1;
     for (int i = 0; i < 2000000; i++) {
         uint32_t u = next(&state);
-        if (i % 4 == 1) u = (u & 0xffff0000u) | 0x8000u;                 /* a bf16's half */
-        if (i % 4 == 2) u = (u & 0xffffe000u) | 0x1000u;                 /* a half's half */
+        if (i % 4 == 1) u = (u & 0xffff0000u) | 0x8000u;             /* a bf16's half */
+        if (i % 4 == 2) u = (u & 0xffffe000u) | 0x1000u;             /* a half's half */
         if (i % 4 == 3) u = (u & 0x80ffffffu) | (96 + u % 48) << 23; /* around a half's range */
         const float f = __uint_as_float(u);
         if (isnan(f)) continue;

@@ -70,7 +70,8 @@ template <class T> static T number(int rank, size_t i) { return (T)(float)((i * 
 
 template <class T> static int all_collectives(int rank, int n, ncclComm_t comm, cudaStream_t s, ncclDataType_t type)
 {
-    const size_t ranks = (size_t)n, mine = (size_t)rank, N = (1 << 20) / sizeof(T) + 5; /* two parts, the last one short */
+    const size_t ranks = (size_t)n, mine = (size_t)rank,
+                 N = (1 << 20) / sizeof(T) + 5; /* two parts, the last one short */
     T *x = filled<T>(N * ranks, number<T>, rank), *y = nullptr, *h = (T *)malloc(N * ranks * sizeof(T));
     cudaMalloc(&y, N * ranks * sizeof(T));
 
@@ -108,9 +109,10 @@ template <class T> static int all_collectives(int rank, int n, ncclComm_t comm, 
 
 static int all_types(int rank, int n, ncclComm_t comm, cudaStream_t s)
 {
-    return all_collectives<float>(rank, n, comm, s, ncclFloat) || all_collectives<double>(rank, n, comm, s, ncclDouble) ||
-           all_collectives<dc_bf16>(rank, n, comm, s, ncclBfloat16) || all_collectives<int>(rank, n, comm, s, ncclInt32) ||
-           all_collectives<long long>(rank, n, comm, s, ncclInt64);
+    return all_collectives<float>(rank, n, comm, s, ncclFloat) ||
+           all_collectives<double>(rank, n, comm, s, ncclDouble) ||
+           all_collectives<dc_bf16>(rank, n, comm, s, ncclBfloat16) ||
+           all_collectives<int>(rank, n, comm, s, ncclInt32) || all_collectives<long long>(rank, n, comm, s, ncclInt64);
 }
 
 static void test_collectives(void **)

@@ -236,8 +236,9 @@ template <int N> static void check_opt_in(int major, int minor)
     assert_int_equal(room, N << 10);
     DC_LAUNCH((much_shared<(N << 10)>), 1, 32, N << 10, nullptr, d);
     assert_int_equal(cudaGetLastError(), cudaErrorInvalidValue);
-    assert_int_equal(cudaFuncSetAttribute(much_shared<(N << 10)>, cudaFuncAttributeMaxDynamicSharedMemorySize, (N << 10) + 1),
-                     cudaErrorInvalidValue);
+    assert_int_equal(
+        cudaFuncSetAttribute(much_shared<(N << 10)>, cudaFuncAttributeMaxDynamicSharedMemorySize, (N << 10) + 1),
+        cudaErrorInvalidValue);
     cudaGetLastError();
     assert_int_equal(cudaFuncSetAttribute(much_shared<(N << 10)>, cudaFuncAttributeMaxDynamicSharedMemorySize, N << 10),
                      cudaSuccess);

@@ -205,33 +205,24 @@ static void test_two_paths(void **)
 DC_KERNEL(32) not_in_mask(int *out) { out[threadIdx.x] = __shfl_sync(0x0000ffffu, 1, 0); }
 DC_KERNEL(32) two_kinds(int *out)
 {
-    if (threadIdx.x < 16)
-        out[threadIdx.x] = __any_sync(DC_FULL_WARP, 1);
-    else
-        __syncwarp();
+    if (threadIdx.x < 16) out[threadIdx.x] = __any_sync(DC_FULL_WARP, 1);
+    else __syncwarp();
 }
 DC_KERNEL(32) one_is_missing(int *out)
 {
     if (threadIdx.x != 7) out[threadIdx.x] = __any_sync(DC_FULL_WARP, 1);
 }
-DC_KERNEL(32) two_masks(int *out)
-{
-    out[threadIdx.x] = __any_sync(threadIdx.x < 16 ? DC_FULL_WARP : 0xffffff00u, 1);
-}
+DC_KERNEL(32) two_masks(int *out) { out[threadIdx.x] = __any_sync(threadIdx.x < 16 ? DC_FULL_WARP : 0xffffff00u, 1); }
 DC_KERNEL(64) warp_and_block(int *out)
 {
-    if (threadIdx.x == 40)
-        __syncthreads();
-    else if (threadIdx.x > 31)
-        __syncwarp();
+    if (threadIdx.x == 40) __syncthreads();
+    else if (threadIdx.x > 31) __syncwarp();
     out[threadIdx.x] = 0;
 }
 DC_KERNEL(64) two_barriers(int *out)
 {
-    if (threadIdx.x < 32)
-        __syncthreads();
-    else
-        __syncthreads();
+    if (threadIdx.x < 32) __syncthreads();
+    else __syncthreads();
     out[threadIdx.x] = 0;
 }
 DC_KERNEL(32) odd_width(int *out) { out[threadIdx.x] = __shfl_sync(DC_FULL_WARP, 1, 0, 12); }
@@ -260,7 +251,8 @@ static void test_refused(void **)
     dc_emu_quiet(1);
     check_refused(not_in_mask, 32, "with the mask 0000ffff, which lacks it", "__shfl_sync");
     check_refused(two_kinds, 32, "__syncwarp", "__any_sync");
-    check_refused(one_is_missing, 32, "31 wait in __any_sync of lanes ffffffff", "1 have finished (first: thread (7,0,0))");
+    check_refused(one_is_missing, 32, "31 wait in __any_sync of lanes ffffffff",
+                  "1 have finished (first: thread (7,0,0))");
     check_refused(two_masks, 32, "16 wait in __any_sync of lanes ffffffff", "16 wait in __any_sync of lanes ffffff00");
     check_refused(warp_and_block, 64, "31 wait in __syncwarp", "1 wait in __syncthreads");
     check_refused(two_barriers, 64, "divergent: it waits in __syncthreads", ", thread (");
@@ -319,7 +311,7 @@ static void test_atomics(void **)
         assert_int_equal(h.inc, N % 10);
         assert_int_equal(h.dec, (10 - N % 10) % 10);
         assert_true(h.wide == (unsigned long long)N << 40);
-        assert_true(h.real == 0.5f * N && h.precise == 0.25 * N);
+        assert_true(h.real == 0.5f * (float)N && h.precise == 0.25 * (double)N);
         assert_int_equal(h.exchanged, 77);
         assert_int_equal(h.cas, 2 * N);
         cudaFree(d);
@@ -358,14 +350,11 @@ static void test_async_copies(void **)
             fetch(got, out, 128);
             for (int t = 0; t < 32; t++) {
                 const float first = (float)(4 * (31 - t));
-                if (pending < 2)
-                    assert_true(got[4 * t] == first && got[4 * t + 1] == (t == 0 ? 0 : first + 3));
-                else
-                    assert_true(got[4 * t] != got[4 * t]); /* not waited for: poison */
+                if (pending < 2) assert_true(got[4 * t] == first && got[4 * t + 1] == (t == 0 ? 0 : first + 3));
+                else assert_true(got[4 * t] != got[4 * t]); /* not waited for: poison */
                 if (pending < 1)
                     assert_true(got[4 * t + 2] == first + 128 && got[4 * t + 3] == (t == 0 ? 0 : first + 131));
-                else
-                    assert_true(got[4 * t + 2] != got[4 * t + 2]);
+                else assert_true(got[4 * t + 2] != got[4 * t + 2]);
             }
         }
     }
@@ -376,8 +365,8 @@ static void test_async_copies(void **)
 int main()
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shuffles),  cmocka_unit_test(test_shuffle_outside), cmocka_unit_test(test_votes),
-        cmocka_unit_test(test_two_paths), cmocka_unit_test(test_refused),         cmocka_unit_test(test_atomics),
+        cmocka_unit_test(test_shuffles),     cmocka_unit_test(test_shuffle_outside), cmocka_unit_test(test_votes),
+        cmocka_unit_test(test_two_paths),    cmocka_unit_test(test_refused),         cmocka_unit_test(test_atomics),
         cmocka_unit_test(test_async_copies),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

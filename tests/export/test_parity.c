@@ -101,6 +101,36 @@ static void test_values(void **state)
     json_decref(json);
 }
 
+/* What a measurement of its own says, to the bit. */
+static void assert_against(dc_parity_reference *r, dc_model *file, const dc_parity *alone)
+{
+    dc_parity p;
+    assert_int_equal(dc_parity_against(&p, r, file, -1, NULL), DC_OK);
+    assert_memory_equal(&p, alone, sizeof p);
+}
+
+/* The layers of a reference run for the first file alone: a change behind it is not seen. */
+static void test_reference(void **state)
+{
+    (void)state;
+    const int64_t bounds[] = {7, 1000};
+    float *weight = (float *)(uintptr_t)a->layers[0].down.w->data.data;
+    for (size_t i = 0; i < 2; i++) {
+        dc_parity_reference *r = NULL;
+        const dc_parity with_b = measure(-1, b, -1, bounds[i]), with_a = measure(-1, a, -1, bounds[i]);
+        assert_int_equal(dc_parity_reference_new(&r, a, -1, loader, bounds[i], NULL), DC_OK);
+        assert_against(r, b, &with_b);
+        assert_against(r, a, &with_a);
+        weight[3] += 1;
+        assert_against(r, b, &with_b);
+        const dc_parity changed = measure(-1, b, -1, bounds[i]);
+        assert_memory_not_equal(&changed, &with_b, sizeof changed);
+        weight[3] -= 1;
+        dc_parity_reference_free(r);
+    }
+    dc_parity_reference_free(NULL);
+}
+
 /* A model agrees with itself, and with its own adapter not; a bound on the tokens holds to a batch. */
 static void test_self(void **state)
 {
@@ -147,6 +177,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_reference),
         cmocka_unit_test(test_self),
         cmocka_unit_test(test_refusals),
     };

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "core/arena.h"
-#include "kernels/cpu.h"
+#include "kernels/table.h"
 
 enum { CANARY = 16 }; /* 64 bytes, so that the floats stay aligned */
 static const float canary = 12345.0f;
@@ -80,17 +80,35 @@ double kit_largest(kit_array a)
     return w;
 }
 
-size_t kit_paths(unsigned out[2])
+size_t kit_paths(unsigned out[KIT_PATHS])
 {
-    out[0] = 0;
-    out[1] = dc_cpu_found();
-    return out[1] ? 2 : 1;
+    const unsigned found = dc_cpu_found(), avx2 = DC_FEATURES_AVX2;
+    size_t n = 0;
+    out[n++] = 0;
+    if ((found & avx2) == avx2) out[n++] = avx2;
+    if (found & ~avx2) out[n++] = found;
+    return n;
+}
+
+size_t kit_all_paths(unsigned out[KIT_PATHS])
+{
+    const size_t n = kit_paths(out);
+    if ((dc_cpu_found() & DC_FEATURES_AVX2) != DC_FEATURES_AVX2) return n;
+    out[n] = DC_FEATURES_AVX2 | KIT_PAIR;
+    return n + 1;
 }
 
 dc_ops kit_ops(unsigned features)
 {
     dc_ops ops;
-    dc_cpu_ops(&ops, features);
+    dc_cpu_ops(&ops, features & ~KIT_PAIR);
+#if defined(__x86_64__)
+    if (features & KIT_PAIR) {
+        kit_attn_overlay_pair(&ops);
+        kit_glu_overlay_pair(&ops);
+        kit_loss_overlay_pair(&ops);
+    }
+#endif
     return ops;
 }
 

@@ -40,10 +40,17 @@ double kit_largest(kit_array a); /* largest |d| */
 static inline dc_view kit_view(kit_array a) { return (dc_view){a.f, DC_F32}; }
 static inline dc_cview kit_cview(kit_array a) { return (dc_cview){a.f, DC_F32}; }
 
-/* The feature sets to test: none (the reference), and what this processor has if that is more. kit_ops gives the
- * table of one. */
-size_t kit_paths(unsigned out[2]);
+/* The feature sets to test: none (the reference), AVX2 alone, and all that this processor has if that is more. kit_all_paths adds the sources for
+ * AVX-512 in pairs of AVX2 registers: for ops that have such. kit_ops gives the table of one. */
+enum { KIT_PATHS = 4 };
+#define KIT_PAIR (1u << 31)
+size_t kit_paths(unsigned out[KIT_PATHS]);
+size_t kit_all_paths(unsigned out[KIT_PATHS]);
 dc_ops kit_ops(unsigned features);
+/* pair_*.c */
+void kit_attn_overlay_pair(dc_ops *ops);
+void kit_glu_overlay_pair(dc_ops *ops);
+void kit_loss_overlay_pair(dc_ops *ops);
 
 /* Fails the test when the arrays differ in a bit. */
 void kit_same_bits(const float *a, const float *b, int64_t n);

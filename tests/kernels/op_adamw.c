@@ -33,7 +33,7 @@ static double adamw_share(unsigned features, int64_t n, int steps, dc_adamw a, d
 void test_adamw(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     const int64_t sizes[] = {1, 7, 16384, 50001};
     dc_adamw steep = usual, planted = usual;
     steep.beta1 = 0.3, steep.grad_scale = 1; /* beta1 below 1/2: lerp's other form */

@@ -4,7 +4,7 @@
 void test_gemm(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         gemm_all_shapes(NULL, ops.gemm);

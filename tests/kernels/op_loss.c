@@ -393,9 +393,9 @@ static void threads_and_company_do_not_change_bits(unsigned features)
 void test_loss(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     oracle_gradient_is_the_derivative();
-    for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
+    for (size_t p = 0, n = kit_all_paths(paths); p < n; p++) {
         all_equal_oracle(paths[p]);
         evaluation_leaves_logits(paths[p]);
         faults_are_noticed(paths[p]);

@@ -49,7 +49,7 @@ static double forward_error(unsigned features, norm_case k, float eps_for_kernel
 void test_rmsnorm_fwd(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     const dc_dtype types[] = {DC_F32, DC_F16, DC_BF16};
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         for (size_t i = 0; i < KIT_COUNT(widths); i++) {
@@ -121,7 +121,7 @@ void test_rmsnorm_bwd(void **state)
 {
     (void)state;
     norm_oracle_is_the_derivative();
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         for (size_t i = 0; i < KIT_COUNT(widths); i++) {
             const int64_t C = widths[i];

@@ -34,7 +34,7 @@ static double rope_error(unsigned features, rope_case k, int32_t farthest, int32
 void test_rope(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     const rope_case cases[] = {
         {7, 3, 64, 64, 0, 1, 1},   {7, 3, 64, 64, 1, 1, 1}, {5, 1, 80, 20, 0, 1, 1},     {5, 2, 80, 20, 1, 1.25f, -1},
         {3, 2, 6, 6, 0, 1, -1},    {3, 2, 10, 10, 1, 1, 1}, {64, 9, 128, 128, 0, 1, -1}, {2, 1, 256, 256, 0, 0.7f, 1},

@@ -34,7 +34,7 @@ static kit_array stored_table(void *stored, dc_dtype type, int64_t C)
 void test_embed_fwd(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     const struct {
         dc_dtype type;
         int64_t C;
@@ -64,7 +64,7 @@ void test_embed_fwd(void **state)
 void test_embed_bwd(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(widths); i++) {
@@ -92,7 +92,7 @@ static void distinct_rows(int32_t *rows, int64_t n, int64_t below)
 void test_gather(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(widths); i++) {
@@ -110,7 +110,7 @@ void test_gather(void **state)
 void test_scatter_add(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(widths); i++) {
@@ -130,7 +130,7 @@ void test_scatter_add(void **state)
 void test_dequant(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     const struct {
         dc_dtype type;
         int64_t C;

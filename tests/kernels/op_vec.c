@@ -13,7 +13,7 @@ static const int64_t sizes[] = {1, 3, 8, 33, 16384, 16385, 100003};
 void test_add(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(sizes); i++) {
@@ -31,7 +31,7 @@ void test_add(void **state)
 void test_axpy(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(sizes); i++) {
@@ -49,7 +49,7 @@ void test_axpy(void **state)
 void test_fill(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(sizes); i++) {
@@ -65,7 +65,7 @@ void test_fill(void **state)
 void test_sumsq(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(sizes); i++) {
@@ -92,7 +92,7 @@ void test_sumsq(void **state)
 void test_colsum(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     const int64_t widths[] = {1, 7, 64, 65, 577};
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
@@ -115,7 +115,7 @@ void test_colsum(void **state)
 void test_nonfinite(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     const float odd[] = {NAN, INFINITY, -INFINITY};
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
@@ -153,7 +153,7 @@ static void dropout_oracle(double *y, const double *x, int64_t n, const dc_dropo
 void test_dropout(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(sizes); i++) {
@@ -185,7 +185,7 @@ void test_dropout(void **state)
 void test_softcap_fwd(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(sizes); i++) {
@@ -204,7 +204,7 @@ void test_softcap_fwd(void **state)
 void test_softcap_bwd(void **state)
 {
     (void)state;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         const dc_ops ops = kit_ops(paths[p]);
         for (size_t i = 0; i < KIT_COUNT(sizes); i++) {

@@ -77,7 +77,7 @@ static uint64_t fnv(const void *data, size_t n)
 static void reads_are_golden(void **unused)
 {
     (void)unused;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         for (size_t i = 0; i < KIT_COUNT(golden_reads); i++) {
             const golden_read *g = &golden_reads[i];
@@ -94,7 +94,7 @@ static void reads_are_golden(void **unused)
 static void writes_are_golden(void **unused)
 {
     (void)unused;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
         for (size_t i = 0; i < KIT_COUNT(golden_writes); i++) {
             const golden_write *g = &golden_writes[i];
@@ -140,7 +140,7 @@ static void variants_agree(void **unused)
 static void every_half_is_read(void **unused)
 {
     (void)unused;
-    unsigned paths[2];
+    unsigned paths[KIT_PATHS];
     static uint16_t all[65536];
     static float out[65536];
     for (int i = 0; i < 65536; i++) all[i] = (uint16_t)i;

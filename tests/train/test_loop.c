@@ -271,7 +271,7 @@ static void test_schedule(void **state)
     kit_close(&k);
 }
 
-/* Every eval_steps and at the end, once each; the figures are those of dc_evaluate. */
+/* Every eval_steps and at the end, once each, with eval_on_start also before the first step; the figures are those of dc_evaluate. */
 static void test_evaluation(void **state)
 {
     (void)state;
@@ -283,13 +283,16 @@ static void test_evaluation(void **state)
         snprintf(name, sizeof name, "eval-%lld", (long long)every);
         kit_open(&k, name, &o);
         k.t.options.eval_steps = every;
+        k.t.options.eval_on_start = every == 4;
         const dc_train_result result = train(&k);
         json_t *metrics = kit_metrics(name);
         for (size_t i = 0; i < json_array_size(metrics); i++)
             n += json_object_get(json_array_get(metrics, i), "eval_loss") != NULL;
-        assert_int_equal(n, every == 2 ? 2 : 1);
+        assert_int_equal(n, every ? 2 : 1);
+        assert_true(every != 4 ||
+                    (kit_number(metrics, 0, "step") == 0 && json_object_get(json_array_get(metrics, 0), "eval_loss")));
         dc_losses sums = {0};
-        assert_int_equal(dc_evaluate(k.plan, k.t.objective, k.t.eval_loader, -1, NULL, &sums, NULL), DC_OK);
+        assert_int_equal(dc_evaluate(k.plan, k.t.objective, k.t.eval_loader, -1, NULL, NULL, &sums, NULL), DC_OK);
         const size_t last = json_array_size(metrics) - 1;
         assert_true(result.eval_loss == sums.loss / sums.weight && sums.rows == (double)dc_set_trained(k.eval_set));
         assert_true(fabs(kit_number(metrics, last, "eval_loss") - result.eval_loss) <= 1e-8 * result.eval_loss);

@@ -75,8 +75,9 @@ static inline void __trap(DC_EMU_SITE) { dc_emu_trap(file, line); }
 /* Only the calling lane is surely active: code that takes it for its whole warp is found out. */
 static inline unsigned __activemask() { return 1u << dc_emu_lane(); }
 
-template <class T> static inline T dc_emu_shuffle_value(const char *what, enum dc_emu_shuffle_mode mode, unsigned mask,
-                                                        T value, unsigned b, int width, DC_EMU_SITE_ARGS)
+template <class T>
+static inline T dc_emu_shuffle_value(const char *what, enum dc_emu_shuffle_mode mode, unsigned mask, T value,
+                                     unsigned b, int width, DC_EMU_SITE_ARGS)
 {
     static_assert(sizeof(T) == 2 || sizeof(T) == 4 || sizeof(T) == 8, "shuffles move 16, 32 or 64 bits");
     unsigned long long bits = 0;
@@ -86,8 +87,7 @@ template <class T> static inline T dc_emu_shuffle_value(const char *what, enum d
     return value;
 }
 
-template <class T>
-static inline T __shfl_sync(unsigned mask, T value, int source, int width = warpSize, DC_EMU_SITE)
+template <class T> static inline T __shfl_sync(unsigned mask, T value, int source, int width = warpSize, DC_EMU_SITE)
 {
     return dc_emu_shuffle_value("__shfl_sync", DC_EMU_SHFL_IDX, mask, value, (unsigned)source, width, file, line);
 }
@@ -101,8 +101,7 @@ static inline T __shfl_down_sync(unsigned mask, T value, unsigned delta, int wid
 {
     return dc_emu_shuffle_value("__shfl_down_sync", DC_EMU_SHFL_DOWN, mask, value, delta, width, file, line);
 }
-template <class T>
-static inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = warpSize, DC_EMU_SITE)
+template <class T> static inline T __shfl_xor_sync(unsigned mask, T value, int lanes, int width = warpSize, DC_EMU_SITE)
 {
     return dc_emu_shuffle_value("__shfl_xor_sync", DC_EMU_SHFL_XOR, mask, value, (unsigned)lanes, width, file, line);
 }

@@ -47,12 +47,18 @@ static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
     if (!memory) abort();
     memset(memory, 0, size); /* gaps between arguments too: they are looked through for pointers */
     call_t *call = new (memory) call_t{kernel, std::tuple<P...>(args...)};
-    const dc_emu_call c = {name, reinterpret_cast<const void *>(kernel), grid, block, shared_bytes,
+    const dc_emu_call c = {name,
+                           reinterpret_cast<const void *>(kernel),
+                           grid,
+                           block,
+                           shared_bytes,
                            [](const void *p) {
                                const call_t *t = static_cast<const call_t *>(p);
                                std::apply(t->kernel, t->args);
                            },
-                           call, &call->args, sizeof call->args};
+                           call,
+                           &call->args,
+                           sizeof call->args};
     dc_emu_launch_call(&c, stream);
 }
 

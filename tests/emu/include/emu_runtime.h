@@ -193,14 +193,14 @@ cudaError_t cudaMemsetAsync(void *devPtr, int value, size_t count, cudaStream_t 
 
 /* ---- streams and events ---- */
 
-#define cudaStreamLegacy          ((cudaStream_t)1)
-#define cudaStreamDefault         0u
-#define cudaStreamNonBlocking     1u
-#define cudaEventDefault          0u
-#define cudaEventBlockingSync     1u
-#define cudaEventDisableTiming    2u
-#define cudaEventRecordDefault    0u
-#define cudaEventWaitDefault      0u
+#define cudaStreamLegacy       ((cudaStream_t)1)
+#define cudaStreamDefault      0u
+#define cudaStreamNonBlocking  1u
+#define cudaEventDefault       0u
+#define cudaEventBlockingSync  1u
+#define cudaEventDisableTiming 2u
+#define cudaEventRecordDefault 0u
+#define cudaEventWaitDefault   0u
 typedef void(CUDART_CB *cudaHostFn_t)(void *userData);
 
 cudaError_t cudaStreamCreate(cudaStream_t *pStream);

@@ -18,18 +18,14 @@
 
 /* One line a type: the vectors of 1 to 4 members, aligned as the device's load instructions want them. */
 #define DC_EMU_VECTOR(type, base, align) \
-    typedef struct base##1 { \
-        type x; \
-    } base##1; \
-    typedef struct __attribute__((aligned(2 * (align)))) base##2 { \
-        type x, y; \
-    } base##2; \
-    typedef struct base##3 { \
-        type x, y, z; \
-    } base##3; \
-    typedef struct __attribute__((aligned((4 * (align)) > 16 ? 16 : 4 * (align)))) base##4 { \
-        type x, y, z, w; \
-    } base##4;
+    typedef struct base##1 { type x; } \
+    base##1; \
+    typedef struct __attribute__((aligned(2 * (align)))) base##2 { type x, y; } \
+    base##2; \
+    typedef struct base##3 { type x, y, z; } \
+    base##3; \
+    typedef struct __attribute__((aligned((4 * (align)) > 16 ? 16 : 4 * (align)))) base##4 { type x, y, z, w; } \
+    base##4;
 
 DC_EMU_VECTOR(signed char, char, 1)
 DC_EMU_VECTOR(unsigned char, uchar, 1)
@@ -46,10 +42,10 @@ DC_EMU_VECTOR(double, double, 8)
 #ifdef __cplusplus
 
 #define DC_EMU_MAKE(type, base) \
-    static inline base##1 make_##base##1(type x) { return base##1{x}; } \
-    static inline base##2 make_##base##2(type x, type y) { return base##2{x, y}; } \
-    static inline base##3 make_##base##3(type x, type y, type z) { return base##3{x, y, z}; } \
-    static inline base##4 make_##base##4(type x, type y, type z, type w) { return base##4{x, y, z, w}; }
+    static inline base##1 make_##base##1(type x) { return base##1 {x}; } \
+    static inline base##2 make_##base##2(type x, type y) { return base##2 {x, y}; } \
+    static inline base##3 make_##base##3(type x, type y, type z) { return base##3 {x, y, z}; } \
+    static inline base##4 make_##base##4(type x, type y, type z, type w) { return base##4 {x, y, z, w}; }
 
 DC_EMU_MAKE(signed char, char)
 DC_EMU_MAKE(unsigned char, uchar)

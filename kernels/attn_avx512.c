@@ -1,0 +1,11 @@
+/* kernels/attn_avx512.c -- attention for AVX-512: attn_vec*_tmpl.c in registers of sixteen floats. */
+#include "kernels/attn_vec_tmpl.c"
+
+#include "kernels/attn_vec_bwd_tmpl.c"
+
+void dc_attn_overlay_avx512(dc_ops *ops)
+{
+    ops->attn_fwd = vec_fwd;
+    ops->attn_bwd = vec_bwd;
+    ops->attn_decode = vec_decode;
+}
