@@ -14,6 +14,9 @@
 
 /* A kernel for blocks of at most `threads`. */
 #define DC_KERNEL(threads) __global__ void __launch_bounds__(threads)
+/* The same for a kernel that wants many registers: so many that `blocks` of them still fit a multiprocessor. Unless that is said ptxas may
+ * spill a few to fit one more. */
+#define DC_KERNEL_BLOCKS(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
 /* Queues kernel(args...); a kernel with several template arguments stands in parentheses. cudaGetLastError says whether it could be. */
 #define DC_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
@@ -26,8 +29,9 @@
 
 #else
 
-#define DC_CUDA_EMULATED   1
-#define DC_KERNEL(threads) void
+#define DC_CUDA_EMULATED                  1
+#define DC_KERNEL(threads)                void
+#define DC_KERNEL_BLOCKS(threads, blocks) void
 #define DC_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
     dc_emu_launch(#kernel, kernel, grid, block, shared_bytes, stream, ##__VA_ARGS__)
 #define DC_SHARED(type, name, dims) \

@@ -48,17 +48,15 @@ int dc_cuda_multiprocessors(const dc_dev *dev);
 size_t dc_cuda_handed_out(const dc_dev *dev, size_t *peak);
 
 /* Who fills the table: one function a file NAME_cuda.cu. */
-__attribute__((weak)) void dc_adamw_overlay_cuda(dc_ops *ops); /* adamw */
-__attribute__((weak)) void dc_attn_overlay_cuda(dc_ops *ops);  /* attn_fwd, attn_bwd, attn_decode */
-__attribute__((weak)) void dc_gemm_overlay_cuda(dc_ops *ops);  /* gemm */
-__attribute__((weak)) void dc_glu_overlay_cuda(dc_ops *ops);   /* glu_fwd, glu_bwd */
-__attribute__((weak)) void dc_loss_overlay_cuda(dc_ops *ops);  /* loss */
-__attribute__((weak)) void dc_norm_overlay_cuda(dc_ops *ops);  /* rmsnorm_fwd, rmsnorm_bwd */
-__attribute__((weak)) void dc_rope_overlay_cuda(dc_ops *ops);  /* rope */
-__attribute__((weak)) void
-dc_rows_overlay_cuda(dc_ops *ops); /* embed_fwd, embed_bwd, gather, scatter_add, colsum, dequant */
-__attribute__((weak)) void
-dc_vec_overlay_cuda(dc_ops *ops); /* sumsq, add, axpy, fill, softcap_fwd, softcap_bwd, dropout, nonfinite */
+void dc_adamw_overlay_cuda(dc_ops *ops); /* adamw */
+void dc_attn_overlay_cuda(dc_ops *ops);  /* attn_fwd, attn_bwd, attn_decode */
+void dc_gemm_overlay_cuda(dc_ops *ops);  /* gemm */
+void dc_glu_overlay_cuda(dc_ops *ops);   /* glu_fwd, glu_bwd */
+void dc_loss_overlay_cuda(dc_ops *ops);  /* loss */
+void dc_norm_overlay_cuda(dc_ops *ops);  /* rmsnorm_fwd, rmsnorm_bwd */
+void dc_rope_overlay_cuda(dc_ops *ops);  /* rope */
+void dc_rows_overlay_cuda(dc_ops *ops);  /* embed_fwd, embed_bwd, gather, scatter_add, colsum, dequant */
+void dc_vec_overlay_cuda(dc_ops *ops);   /* sumsq, add, axpy, fill, softcap_fwd, softcap_bwd, dropout, nonfinite */
 
 #ifdef __cplusplus
 }

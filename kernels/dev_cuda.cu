@@ -335,15 +335,15 @@ static int cuda_card(char *text, size_t size, int n, dc_error *err)
 static void fill_ops(dc_ops *ops)
 {
     memset(ops, 0, sizeof *ops);
-    if (dc_adamw_overlay_cuda) dc_adamw_overlay_cuda(ops);
-    if (dc_attn_overlay_cuda) dc_attn_overlay_cuda(ops);
-    if (dc_gemm_overlay_cuda) dc_gemm_overlay_cuda(ops);
-    if (dc_glu_overlay_cuda) dc_glu_overlay_cuda(ops);
-    if (dc_loss_overlay_cuda) dc_loss_overlay_cuda(ops);
-    if (dc_norm_overlay_cuda) dc_norm_overlay_cuda(ops);
-    if (dc_rope_overlay_cuda) dc_rope_overlay_cuda(ops);
-    if (dc_rows_overlay_cuda) dc_rows_overlay_cuda(ops);
-    if (dc_vec_overlay_cuda) dc_vec_overlay_cuda(ops);
+    dc_adamw_overlay_cuda(ops);
+    dc_attn_overlay_cuda(ops);
+    dc_gemm_overlay_cuda(ops);
+    dc_glu_overlay_cuda(ops);
+    dc_loss_overlay_cuda(ops);
+    dc_norm_overlay_cuda(ops);
+    dc_rope_overlay_cuda(ops);
+    dc_rows_overlay_cuda(ops);
+    dc_vec_overlay_cuda(ops);
 }
 
 static void cuda_close(dc_dev *dev)

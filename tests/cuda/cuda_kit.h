@@ -18,7 +18,7 @@
 extern "C" {
 #endif
 
-#define CUDA_TEST(name) __attribute__((weak)) void cuda_test_##name(dc_dev *dev); /* weak until each has one */
+#define CUDA_TEST(name) void cuda_test_##name(dc_dev *dev);
 DC_OPS(CUDA_TEST)
 #undef CUDA_TEST
 

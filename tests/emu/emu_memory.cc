@@ -264,15 +264,11 @@ int dc_emu_is_host_pointer(const void *p)
 
 cudaError_t dc_emu_check_args(const dc_emu_call *call)
 {
-    const size_t n = call->args_size / sizeof(void *);
-    for (size_t i = 0; i < n; i++) {
-        void *p;
-        memcpy(&p, (const char *)call->args + i * sizeof p, sizeof p);
-        if (dc_emu_is_host_pointer(p))
+    for (size_t i = 0; i < call->n_pointers; i++)
+        if (dc_emu_is_host_pointer(call->pointers[i]))
             return dc_emu_fail(cudaErrorIllegalAddress,
                                "kernel %s: %p among its arguments is host memory that the device cannot reach",
-                               call->name, p);
-    }
+                               call->name, call->pointers[i]);
     return cudaSuccess;
 }
 

@@ -10,7 +10,7 @@
 #include "emu_runtime.h"
 
 /* A kernel call as the queue keeps it: run() calls the kernel once, as one thread. `call` is malloc'ed and given to the queue;
- * its last args_size bytes, at `args`, are the arguments. */
+ * `pointers` are the n_pointers arguments that are addresses, NULL in place of others. */
 struct dc_emu_call {
     const char *name;
     const void *function;
@@ -18,8 +18,8 @@ struct dc_emu_call {
     size_t shared_bytes;
     void (*run)(const void *call);
     void *call;
-    const void *args;
-    size_t args_size;
+    const void *const *pointers;
+    size_t n_pointers;
 };
 
 extern "C" {
@@ -33,6 +33,10 @@ template <class T> struct dc_emu_param {
     typedef T type;
 };
 
+/* An argument's address, when it is one. Members of a structure are not looked at: what fills its gaps might look like an address. */
+template <class T> static inline const void *dc_emu_address(T *p) { return reinterpret_cast<const void *>(p); }
+template <class T> static inline const void *dc_emu_address(const T &) { return nullptr; }
+
 /* Arguments are copied here, at the launch, whenever it is executed. */
 template <class... P>
 static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes,
@@ -41,12 +45,12 @@ static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
     struct call_t {
         void (*kernel)(P...);
         std::tuple<P...> args;
+        const void *pointers[sizeof...(P) + 1];
     };
     const size_t size = (sizeof(call_t) + 63) / 64 * 64;
     void *memory = aligned_alloc(64, size);
     if (!memory) abort();
-    memset(memory, 0, size); /* gaps between arguments too: they are looked through for pointers */
-    call_t *call = new (memory) call_t{kernel, std::tuple<P...>(args...)};
+    call_t *call = new (memory) call_t{kernel, std::tuple<P...>(args...), {dc_emu_address(args)..., nullptr}};
     const dc_emu_call c = {name,
                            reinterpret_cast<const void *>(kernel),
                            grid,
@@ -57,8 +61,8 @@ static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
                                std::apply(t->kernel, t->args);
                            },
                            call,
-                           &call->args,
-                           sizeof call->args};
+                           call->pointers,
+                           sizeof...(P)};
     dc_emu_launch_call(&c, stream);
 }
 

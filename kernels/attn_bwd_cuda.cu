@@ -1,0 +1,326 @@
+/* kernels/attn_bwd_cuda.cu -- the backward of attention: flash attention 2 (Dao 2023, arXiv 2307.08691) without atomics.
+ *
+ * Three kernels: attn_stats forms delta = sum(do * o) and lays lse beside it; attn_dq goes by tiles of rows, as the forward does, and attn_dkv by
+ * tiles of keys, over the rows of all G heads in their order. Both recompute scores from q and k and never leave the registers with them:
+ *     p = exp(s - lse),  ds = scale * p * (do v^T - delta) * (1 - (x / cap)^2),  dq = ds k,  dv = p^T do,  dk = ds^T q.
+ * That is 7 products where adding dq up with atomics would take 5; in return each gradient has one writer and a fixed order. attn_dkv
+ * computes the transposes of scores and ds, so that they are the left factors of its products.
+ *
+ * Roofline. A tile of R owned rows (or keys) reads 4 D bytes of bf16 a passing row for 6 R D (attn_dq) or 8 R D flops (attn_dkv): with R = 128
+ * that is 192 and 256 flops a byte of the second-level cache, more than the card can compute. Bound by mma, and by shared memory
+ * close behind: each factor that passes is read once by M = 2 (D of 64) for 32 rows, by M = 1 (D of 128, whose accumulators leave no room) for 16,
+ * where reading takes as long as an A100 takes to multiply. */
+#include "kernels/attn_cuda.cuh"
+
+/* lse in powers of 2, and delta, of a row. */
+typedef float2 row_stats;
+
+enum { STATS_THREADS = 256, STATS_LANES = 8 };
+
+/* stats[i] of n rows of width D. Eight lanes a row: with D of 64 in bf16 a piece of 16 bytes each. 4 D + 12 bytes a row. */
+template <typename T>
+DC_KERNEL(STATS_THREADS)
+attn_stats(row_stats *stats, const T *d_o, const T *o, const float *lse, int n, int D, int vec)
+{
+    const int i = static_cast<int>(blockIdx.x * STATS_THREADS + threadIdx.x), lane = i % STATS_LANES;
+    const int row = min(i / STATS_LANES, n - 1);
+    const T *const x = o + static_cast<int64_t>(row) * D, *const y = d_o + static_cast<int64_t>(row) * D;
+    float sum = 0.0f;
+    if (vec)
+        for (int d = lane * 8; d < D; d += STATS_LANES * 8) {
+            float a[8], b[8];
+            dc_load8(a, x + d), dc_load8(b, y + d);
+#pragma unroll
+            for (int j = 0; j < 8; j++) sum = fmaf(a[j], b[j], sum);
+        }
+    else
+        for (int d = lane; d < D; d += STATS_LANES) sum = fmaf(dc_to_float(x[d]), dc_to_float(y[d]), sum);
+#pragma unroll
+    for (int j = STATS_LANES / 2; j > 0; j /= 2) sum += __shfl_xor_sync(DC_FULL_WARP, sum, j);
+    if (lane == 0 && i / STATS_LANES < n) stats[row] = make_float2(lse[row] * static_cast<float>(DC_LOG2E), sum);
+}
+
+/* Shared memory of both kernels: two tiles that the block owns, two that pass by, twice over. */
+template <typename T, int WIDTH, int M, int PARTS, int PASS> __host__ __device__ constexpr int tile_bytes()
+{
+    return (2 * dc_attend_rows(M, PARTS) + 4 * PASS) * dc_mma_pitch<T>(WIDTH) * static_cast<int>(sizeof(T));
+}
+
+/* Of products s and dp - delta: x and (dp - delta) dx/ds, but for the factor scale. */
+template <int M, int N> DC_DEVICE void bend(float s[M][N][4], float dp[M][N][4], const dc_attn_dims *a)
+{
+    const float per_cap = 1.0f / a->cap;
+    dc_attn_bend<M, N>(s, a);
+    if (!(a->cap > 0.0f)) return;
+#pragma unroll
+    for (int m = 0; m < M; m++)
+#pragma unroll
+        for (int n = 0; n < N; n++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) dp[m][n][e] *= 1.0f - s[m][n][e] * per_cap * (s[m][n][e] * per_cap);
+}
+
+/* ---- dq ---- */
+
+/* The tile of dq that begins with row r0, times 1 / scale. Rows of q and do are the left factors. */
+template <int WIDTH, int M, int PARTS, int PASS, typename T>
+DC_DEVICE void sum_dq(float sum[M][WIDTH / PARTS / 8][4], T *shared, const dc_rows<const T> *q,
+                      const dc_rows<const T> *d_o, const dc_rows<const row_stats> *stats, const dc_rows<const T> *k,
+                      const dc_rows<const T> *v, int r0, int rows, const dc_attn_dims *a)
+{
+    constexpr int OWN = dc_attend_rows(M, PARTS), PITCH = dc_mma_pitch<T>(WIDTH), N = WIDTH / PARTS / 8, J = PASS / 8;
+    const int thread = static_cast<int>(dc_thread()), warp = thread / DC_WARP, mine = warp / PARTS * 16 * M;
+    T *const qs = shared, *const dos = qs + OWN * PITCH, *const kv = dos + OWN * PITCH;
+    const int r = r0 + mine, last = min(r + 16 * M, rows) - 1, end = (min(r0 + OWN, rows) - 1) / a->G + 1;
+    const int begin = max(r0 / a->G - a->window + 1, 0) / PASS * PASS;
+    dc_load_rows<DC_ROWS_GROUPED, WIDTH, OWN, DC_ATTN_THREADS>(qs, q, r0, rows, a->D, a->vec, thread);
+    dc_load_rows<DC_ROWS_GROUPED, WIDTH, OWN, DC_ATTN_THREADS>(dos, d_o, r0, rows, a->D, a->vec, thread);
+    dc_load_rows<DC_ROWS, WIDTH, PASS, DC_ATTN_THREADS>(kv, k, begin, end, a->D, a->vec, thread);
+    dc_load_rows<DC_ROWS, WIDTH, PASS, DC_ATTN_THREADS>(kv + PASS * PITCH, v, begin, end, a->D, a->vec, thread);
+    row_stats of[M][2];
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++)
+        of[i / 2][i % 2] = *dc_row<DC_ROWS_GROUPED>(stats, min(r + i * 8 + thread % DC_WARP / 4, rows - 1), 1);
+    for (int j = begin, stage = 0; j < end; j += PASS, stage ^= 1) {
+        T *const ks = kv + stage * 2 * PASS * PITCH, *const next = kv + (stage ^ 1) * 2 * PASS * PITCH;
+        dc_cp_async_wait();
+        __syncthreads();
+        if (j + PASS < end) {
+            dc_load_rows<DC_ROWS, WIDTH, PASS, DC_ATTN_THREADS>(next, k, j + PASS, end, a->D, a->vec, thread);
+            dc_load_rows<DC_ROWS, WIDTH, PASS, DC_ATTN_THREADS>(next + PASS * PITCH, v, j + PASS, end, a->D, a->vec,
+                                                                thread);
+        }
+        if (!dc_attn_sees(a, r, last, j, PASS)) continue;
+        float s[M][J][4] = {}, ds[M][J][4] = {};
+        dc_mma_abt<M, J, WIDTH>(s, qs + mine * PITCH, ks);
+        dc_mma_abt<M, J, WIDTH>(ds, dos + mine * PITCH, ks + PASS * PITCH);
+#pragma unroll
+        for (int i = 0; i < M * J * 4; i++) ds[i / (J * 4)][i / 4 % J][i % 4] -= of[i / (J * 4)][i / 2 % 2].y;
+        if (a->bent) bend<M, J>(s, ds, a);
+        if (!dc_attn_sees_all(a, r, last, j, PASS)) dc_attn_mask<M, J>(s, r, j, a);
+#pragma unroll
+        for (int m = 0; m < M; m++)
+#pragma unroll
+            for (int n = 0; n < J; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++) ds[m][n][e] *= dc_exp2(fmaf(s[m][n][e], a->c, -of[m][e / 2].x));
+        dc_mma_pb<M, J, N, PITCH>(sum, ds, ks + warp % PARTS * (WIDTH / PARTS));
+    }
+}
+
+template <typename T, int WIDTH, int M, int PARTS, int PASS>
+DC_KERNEL_BLOCKS(DC_ATTN_THREADS, 2)
+attn_dq(T *dq, const T *q, const T *k, const T *v, const T *d_o, const row_stats *stats, const int32_t *cu, int B,
+        int tokens, float scale, dc_attn_dims a)
+{
+    constexpr int OWN = dc_attend_rows(M, PARTS), N = WIDTH / PARTS / 8;
+    DC_DYNAMIC_SHARED(T, shared);
+    DC_SHARED(dc_attn_tile, tile, [1]);
+    if (dc_thread() < DC_WARP) dc_attn_find(tile, cu, B, tokens, a.G, OWN, static_cast<int>(blockIdx.x) / a.K);
+    __syncthreads();
+    if (tile->doc < 0) return;
+    float sum[M][N][4] = {};
+    if (tile->doc < B) {
+        const dc_rows<const T> qr = dc_attn_rows_q(q, tile, &a), dor = dc_attn_rows_q(d_o, tile, &a);
+        const dc_rows<const T> kr = dc_attn_rows_kv(k, tile, &a), vr = dc_attn_rows_kv(v, tile, &a);
+        const dc_rows<const row_stats> sr = dc_attn_rows_stat(stats, tile, &a);
+        sum_dq<WIDTH, M, PARTS, PASS>(sum, shared, &qr, &dor, &sr, &kr, &vr, tile->level * OWN, tile->tokens * a.G, &a);
+    }
+    /* Rows of no document have summed nothing: zeros. */
+    const int warp = static_cast<int>(dc_thread()) / DC_WARP, g = static_cast<int>(dc_thread()) % DC_WARP / 4;
+    const dc_rows<T> to = dc_attn_rows_q(dq, tile, &a);
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int row = tile->level * OWN + warp / PARTS * 16 * M + i * 8 + g, there = row < tile->tokens * a.G;
+        dc_store_row<N>(there ? dc_row<DC_ROWS_GROUPED>(&to, row, a.D) : nullptr, sum[i / 2], i % 2, scale,
+                        warp % PARTS * (WIDTH / PARTS), a.D, a.vec);
+    }
+}
+
+/* ---- dk and dv ---- */
+
+/* What attn_dkv reads that passes by its keys. Where a document's rows are is formed anew for each load: registers are scarce. */
+template <typename T> struct passing {
+    const T *q, *d_o;
+    const row_stats *stats;
+};
+
+template <int WIDTH, int PASS, typename T>
+DC_DEVICE void load_pass(T *tiles, row_stats *stats, const passing<T> *x, const dc_attn_tile *tile, int r, int end,
+                         const dc_attn_dims *a)
+{
+    const int thread = static_cast<int>(dc_thread());
+    const dc_rows<const T> q = dc_attn_rows_q(x->q, tile, a), d_o = dc_attn_rows_q(x->d_o, tile, a);
+    const dc_rows<const row_stats> from = dc_attn_rows_stat(x->stats, tile, a);
+    dc_load_rows<DC_ROWS_GROUPED, WIDTH, PASS, DC_ATTN_THREADS>(tiles, &q, r, end, a->D, a->vec, thread);
+    dc_load_rows<DC_ROWS_GROUPED, WIDTH, PASS, DC_ATTN_THREADS>(tiles + PASS * dc_mma_pitch<T>(WIDTH), &d_o, r, end,
+                                                                a->D, a->vec, thread);
+    if (thread < PASS)
+        dc_cp_async<8>(stats + thread, dc_row<DC_ROWS_GROUPED>(&from, min(r + thread, end - 1), 1), r + thread < end);
+}
+
+/* Weights and ds, for the rows that passed, from the transposed products: p[key][row] and dp[key][row]. A row that is none has zeros
+ * everywhere: its weights are 1, and count for nothing. */
+template <int M, int J>
+DC_DEVICE void weigh(float p[M][J][4], float dp[M][J][4], const row_stats *stats, int r, int last, int key,
+                     const dc_attn_dims *a)
+{
+    const int lane = static_cast<int>(dc_thread()) % DC_WARP, all = dc_attn_sees_all(a, r, last, key, 16 * M);
+    key += lane / 4;
+#pragma unroll
+    for (int i = 0; i < M * J * 4; i++)
+        dp[i / (J * 4)][i / 4 % J][i % 4] -= stats[i / 4 % J * 8 + lane % 4 * 2 + i % 2].y;
+    if (a->bent) bend<M, J>(p, dp, a);
+#pragma unroll
+    for (int n = 0; n < J; n++)
+#pragma unroll
+        for (int e = 0; e < 2; e++) {
+            const int col = n * 8 + lane % 4 * 2 + e;
+            const float lse = stats[col].x;
+#pragma unroll
+            for (int i = 0; i < 2 * M; i++) {
+                float *x = &p[i / 2][n][i % 2 * 2 + e];
+                const int at = key + i * 8,
+                          seen = all || (dc_attn_from(a, at) <= r + col && r + col < dc_attn_to(a, at));
+                *x = seen ? dc_exp2(fmaf(*x, a->c, -lse)) : 0.0f;
+                dp[i / 2][n][i % 2 * 2 + e] *= *x;
+            }
+        }
+}
+
+/* The tiles of dk, times 1 / scale, and dv that begin with key j0. Keys and values are the left factors. */
+template <int WIDTH, int M, int PARTS, int PASS, typename T>
+DC_DEVICE void sum_dkv(float dk[M][WIDTH / PARTS / 8][4], float dv[M][WIDTH / PARTS / 8][4], T *shared,
+                       const passing<T> *x, const dc_rows<const T> *k, const dc_rows<const T> *v,
+                       const dc_attn_tile *tile, int j0, const dc_attn_dims *a)
+{
+    constexpr int OWN = dc_attend_rows(M, PARTS), PITCH = dc_mma_pitch<T>(WIDTH), N = WIDTH / PARTS / 8, J = PASS / 8;
+    const int thread = static_cast<int>(dc_thread()), warp = thread / DC_WARP, mine = warp / PARTS * 16 * M;
+    T *const ks = shared, *const vs = ks + OWN * PITCH, *const pass = vs + OWN * PITCH;
+    row_stats *const stats = reinterpret_cast<row_stats *>(pass + 4 * PASS * PITCH);
+    const int keys = tile->tokens, key = j0 + mine, n_keys = min(16 * M, keys - key),
+              col = warp % PARTS * (WIDTH / PARTS);
+    const int begin = dc_attn_from(a, j0), end = min(dc_attn_to(a, min(j0 + OWN, keys) - 1), keys * a->G);
+    dc_load_rows<DC_ROWS, WIDTH, OWN, DC_ATTN_THREADS>(ks, k, j0, keys, a->D, a->vec, thread);
+    dc_load_rows<DC_ROWS, WIDTH, OWN, DC_ATTN_THREADS>(vs, v, j0, keys, a->D, a->vec, thread);
+    load_pass<WIDTH, PASS>(pass, stats, x, tile, begin, end, a);
+    for (int r = begin, stage = 0; r < end; r += PASS, stage ^= 1) {
+        T *const qs = pass + stage * 2 * PASS * PITCH, *const dos = qs + PASS * PITCH;
+        const int last = min(r + PASS, end) - 1;
+        dc_cp_async_wait();
+        __syncthreads();
+        if (r + PASS < end)
+            load_pass<WIDTH, PASS>(pass + (stage ^ 1) * 2 * PASS * PITCH, stats + (stage ^ 1) * PASS, x, tile, r + PASS,
+                                   end, a);
+        if (n_keys <= 0 || !dc_attn_sees(a, r, last, key, n_keys)) continue;
+        float p[M][J][4] = {}, ds[M][J][4] = {};
+        dc_mma_abt<M, J, WIDTH>(p, ks + mine * PITCH, qs);
+        dc_mma_abt<M, J, WIDTH>(ds, vs + mine * PITCH, dos);
+        weigh<M, J>(p, ds, stats + stage * PASS, r, last, key, a);
+        dc_mma_pb<M, J, N, PITCH>(dv, p, dos + col);
+        dc_mma_pb<M, J, N, PITCH>(dk, ds, qs + col);
+    }
+}
+
+template <typename T, int WIDTH, int M, int PARTS, int PASS>
+DC_KERNEL_BLOCKS(DC_ATTN_THREADS, 2)
+attn_dkv(T *dk, T *dv, const T *q, const T *k, const T *v, const T *d_o, const row_stats *stats, const int32_t *cu,
+         int B, int tokens, float scale, dc_attn_dims a)
+{
+    constexpr int OWN = dc_attend_rows(M, PARTS), N = WIDTH / PARTS / 8;
+    DC_DYNAMIC_SHARED(T, shared);
+    DC_SHARED(dc_attn_tile, tile, [1]);
+    if (dc_thread() < DC_WARP) dc_attn_find(tile, cu, B, tokens, 1, OWN, static_cast<int>(blockIdx.x) / a.K);
+    __syncthreads();
+    if (tile->doc < 0) return;
+    /* The highest level is the longest work: the document's first keys, which most rows see. */
+    const int j0 = (tile->doc < B ? (tile->tokens - 1) / OWN - tile->level : tile->level) * OWN;
+    float sum_k[M][N][4] = {}, sum_v[M][N][4] = {};
+    if (tile->doc < B) {
+        const passing<T> x = {q, d_o, stats};
+        const dc_rows<const T> kr = dc_attn_rows_kv(k, tile, &a), vr = dc_attn_rows_kv(v, tile, &a);
+        sum_dkv<WIDTH, M, PARTS, PASS>(sum_k, sum_v, shared, &x, &kr, &vr, tile, j0, &a);
+    }
+    const int warp = static_cast<int>(dc_thread()) / DC_WARP, g = static_cast<int>(dc_thread()) % DC_WARP / 4;
+    const dc_rows<T> to_k = dc_attn_rows_kv(dk, tile, &a), to_v = dc_attn_rows_kv(dv, tile, &a);
+#pragma unroll
+    for (int i = 0; i < 2 * M; i++) {
+        const int j = j0 + warp / PARTS * 16 * M + i * 8 + g, there = j < tile->tokens,
+                  col = warp % PARTS * (WIDTH / PARTS);
+        dc_store_row<N>(there ? dc_row<DC_ROWS>(&to_k, j, a.D) : nullptr, sum_k[i / 2], i % 2, scale, col, a.D, a.vec);
+        dc_store_row<N>(there ? dc_row<DC_ROWS>(&to_v, j, a.D) : nullptr, sum_v[i / 2], i % 2, 1.0f, col, a.D, a.vec);
+    }
+}
+
+/* ---- launches ---- */
+
+/* What the three kernels work on, all of it on the device. */
+template <typename T> struct tensors {
+    T *dq, *dk, *dv;
+    const T *q, *k, *v, *d_o, *o;
+    row_stats *stats;
+};
+
+/* Passing rows and keys are as many as the registers allow. */
+template <typename T, int WIDTH, int M, int PARTS, int PASS_ROWS, int PASS_KEYS>
+static void launch(dc_dev *dev, const tensors<T> *x, const dc_attn *a)
+{
+    constexpr int OWN = dc_attend_rows(M, PARTS), BYTES_Q = tile_bytes<T, WIDTH, M, PARTS, PASS_KEYS>();
+    constexpr int BYTES_KV =
+        tile_bytes<T, WIDTH, M, PARTS, PASS_ROWS>() + 2 * PASS_ROWS * static_cast<int>(sizeof(row_stats));
+    const dc_attn_dims dims = dc_attn_dims_of(a->H, a->K, a->D, a->T, a->window, a->scale, a->softcap, dev->activation);
+    const int B = static_cast<int>(a->B), tokens = static_cast<int>(a->T);
+    const cudaStream_t stream = dc_cuda_stream(dev);
+    cudaFuncSetAttribute(attn_dkv<T, WIDTH, M, PARTS, PASS_ROWS>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                         BYTES_KV);
+    DC_LAUNCH((attn_dkv<T, WIDTH, M, PARTS, PASS_ROWS>), dc_attn_grid(a->T, a->B, 1, OWN, a->K), DC_ATTN_THREADS,
+              BYTES_KV, stream, x->dk, x->dv, x->q, x->k, x->v, x->d_o, x->stats, a->cu_device, B, tokens, a->scale,
+              dims);
+    dc_cuda_launched(dev, "attn_bwd");
+    cudaFuncSetAttribute(attn_dq<T, WIDTH, M, PARTS, PASS_KEYS>, cudaFuncAttributeMaxDynamicSharedMemorySize, BYTES_Q);
+    DC_LAUNCH((attn_dq<T, WIDTH, M, PARTS, PASS_KEYS>), dc_attn_grid(a->T, a->B, dims.G, OWN, a->K), DC_ATTN_THREADS,
+              BYTES_Q, stream, x->dq, x->q, x->k, x->v, x->d_o, x->stats, a->cu_device, B, tokens, a->scale, dims);
+    dc_cuda_launched(dev, "attn_bwd");
+}
+
+template <typename T> static void launch_stats(dc_dev *dev, const tensors<T> *x, const float *lse, const dc_attn *a)
+{
+    const int64_t rows = a->T * a->H, threads = rows * STATS_LANES;
+    const dc_attn_dims dims = dc_attn_dims_of(a->H, a->K, a->D, a->T, a->window, a->scale, a->softcap, dev->activation);
+    DC_LAUNCH(attn_stats<T>, static_cast<unsigned>((threads + STATS_THREADS - 1) / STATS_THREADS), STATS_THREADS, 0,
+              dc_cuda_stream(dev), x->stats, x->d_o, x->o, lse, static_cast<int>(rows), dims.D, dims.vec);
+    dc_cuda_launched(dev, "attn_bwd");
+}
+
+template <typename T>
+static tensors<T> tensors_of(dc_dev *dev, dc_view dq, dc_view dk, dc_view dv, dc_cview d_o, dc_cview o, dc_cview q,
+                             dc_cview k, dc_cview v, const dc_attn *a)
+{
+    void *const stats = dc_cuda_scratch(dev, static_cast<size_t>(a->T * a->H) * sizeof(row_stats));
+    return tensors<T>{
+        static_cast<T *>(dq.data),        static_cast<T *>(dk.data),      static_cast<T *>(dv.data),
+        static_cast<const T *>(q.data),   static_cast<const T *>(k.data), static_cast<const T *>(v.data),
+        static_cast<const T *>(d_o.data), static_cast<const T *>(o.data), static_cast<row_stats *>(stats)};
+}
+
+void dc_attn_bwd_cuda(dc_dev *dev, dc_view dq, dc_view dk, dc_view dv, dc_cview d_o, dc_cview o, const float *lse,
+                      dc_cview q, dc_cview k, dc_cview v, const dc_attn *a)
+{
+    const dc_dtype type = dev->activation;
+    DC_ASSERT(dq.type == type && dk.type == type && dv.type == type && d_o.type == type);
+    DC_ASSERT(o.type == type && q.type == type && k.type == type && v.type == type);
+    DC_ASSERT(a->D <= DC_ATTN_MAX_D);
+    if (type == DC_BF16) {
+        const tensors<dc_bf16> x = tensors_of<dc_bf16>(dev, dq, dk, dv, d_o, o, q, k, v, a);
+        launch_stats(dev, &x, lse, a);
+        if (a->D <= 64) launch<dc_bf16, 64, 2, 1, 16, 32>(dev, &x, a);
+        else if (a->D <= 128) launch<dc_bf16, 128, 1, 1, 32, 32>(dev, &x, a);
+        else launch<dc_bf16, 256, 1, 2, 16, 16>(dev, &x, a);
+    } else {
+        const tensors<float> x = tensors_of<float>(dev, dq, dk, dv, d_o, o, q, k, v, a);
+        launch_stats(dev, &x, lse, a);
+        if (a->D <= 64) launch<float, 64, 1, 1, 32, 32>(dev, &x, a);
+        else if (a->D <= 128) launch<float, 128, 1, 2, 16, 16>(dev, &x, a);
+        else launch<float, 256, 1, 4, 16, 16>(dev, &x, a);
+    }
+}
