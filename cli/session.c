@@ -49,7 +49,7 @@ static int open_folder(dc_session *s, const dc_cli *cli, dc_error *err)
     DC_TRY(save_recipe(s, err));
     dc_log(DC_LOG_INFO, "decant %s · %s%s%s · %.0f GiB · recipe %s · output %s", DC_VERSION, dc_dev_describe(s->dev),
            *ranks ? " · " : "", ranks, memory / 0x1p30, cli->recipe, s->dir);
-    if (*dc_dev_why(s->dev)) dc_log(DC_LOG_INFO, "on the CPU: %s", dc_dev_why(s->dev));
+    if (*dc_dev_why(s->dev)) dc_log(DC_LOG_DEBUG, "on the CPU: %s", dc_dev_why(s->dev));
 done:
     return rc;
 }
