@@ -1,7 +1,7 @@
 """AdamW against torch.optim.AdamW, 20 steps. usage: adamw.py KERNEL_TOOL
 
-On the AVX2 path m and v have PyTorch's bits, and so has p but for one value in a hundred or fewer: PyTorch's sqrt comes from MKL, which
-does not always round correctly (observed: 3 to 286 of 100,003 differ). Plain C does not fuse: a rounding or two off (observed: 2.4e-7)."""
+On the AVX2 path m and v have PyTorch's bits, and so has p but for one value in ten or fewer: PyTorch's sqrt comes from MKL, which
+does not always round correctly (observed of 100,003 in 20 steps: with AVX-512 3 to 286 differ, with AVX2 on AMD up to 5,387, by 1.1e-7). Plain C does not fuse: a rounding or two off (observed: 2.4e-7)."""
 import sys
 
 import judges
@@ -32,6 +32,6 @@ for lr, beta1, beta2, eps, decay in ((2e-4, 0.9, 0.999, 1e-8, 0.01), (1e-3, 0.9,
         for name, got, right in zip(("p", "m", "v"), np.frombuffer(out, dtype="<f4").reshape(3, N), want):
             differ = int((got.view("<u4") != right.view("<u4")).sum())
             worst = float(np.abs(got - right).max() / np.abs(right).max())
-            allowed = N if features == 0 else N // 100 if name == "p" else 0
+            allowed = N if features == 0 else N // 10 if name == "p" else 0
             assert differ <= allowed and worst < 4e-7, f"lr {lr} path {features} {name}: {differ} of {N} differ, worst {worst:.2e}"
             print(f"lr {lr} path {features} {name}: {differ} of {N} differ, worst {worst:.2e}")
