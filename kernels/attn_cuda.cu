@@ -2,11 +2,12 @@
  *
  * A block attends for a tile of rows of one document and kv head: q stays in shared memory, scores, weights and o in registers, k and v pass by.
  *
- * Roofline. Per tile of R rows and key, 4 R D flops for 4 D bytes of bf16 from the second-level cache: R = 128 rows make 128 flops a byte, of
- * which an A100 (312 TFLOPS, some 5 TB/s from that cache) wants 62 and an H100 (989, some 7) 140; from memory q, k, v and o pass once, 2 T (2
- * H + 2 K) D bytes, nothing beside 2 n H D flops a token of a document of n. So the bound is the arithmetic of mma. Reading operands
- * from shared memory comes next: with M = 2 a row of k or v is read once for 32 rows of q, 128 bytes an mma beside its 2 cycles of 128 on an
- * A100. And the exponentials: one a score, 4 a cycle and quarter of a multiprocessor, half of the time of the mma when D is 64. */
+ * Roofline. q, k, v and o pass memory once, 4 T (H + K) D bytes in bf16, beside 2 n H D flops a token of a document of n tokens: from some
+ * hundred tokens on memory is idle. A tile of R rows takes 4 D bytes of the second-level cache for the 4 R D flops of a key: with R = 128, 128
+ * flops a byte. So the bound is mma. Nearest to it are shared memory, where with M = 2 a row of k or v is read once for 32 rows of q, one
+ * cycle for each mma beside the two that an A100's tensor cores take, and the exponentials, one a score, 16 a cycle: half of the time
+ * of mma when D is 64, a quarter when it is 128 (on an H100 all and half of it). Expected of long documents, not measured: D of 64
+ * and 128 at 55 and 65 % of an A100's 312 TFLOPS; on an H100, whose full rate only wgmma reaches, 35 and 45 % of 989. */
 #include "kernels/attn_cuda.cuh"
 
 template <typename T, int WIDTH, int M, int PARTS, int KEYS>
@@ -53,7 +54,7 @@ static void launch(dc_dev *dev, dc_view o, float *lse, dc_cview q, dc_cview k, d
 static void attn_fwd_cuda(dc_dev *dev, dc_view o, float *lse, dc_cview q, dc_cview k, dc_cview v, const dc_attn *a)
 {
     DC_ASSERT(o.type == dev->activation && q.type == o.type && k.type == o.type && v.type == o.type);
-    DC_ASSERT(a->D <= DC_ATTN_MAX_D);
+    if (!dc_attn_fits(dev, a->D, "attn_fwd, heads wider than 256")) return;
     if (o.type == DC_BF16) {
         if (a->D <= 64) launch<dc_bf16, 64, 2, 1, 64>(dev, o, lse, q, k, v, a);
         else if (a->D <= 128) launch<dc_bf16, 128, 2, 1, 32>(dev, o, lse, q, k, v, a);

@@ -13,6 +13,7 @@
 #include "kernels/attn.h"
 #include "kernels/cuda_dev.h"
 #include "kernels/cuda_mma.cuh"
+#include "kernels/dev_cuda.h"
 
 extern "C" {
 dc_attn_bwd_fn dc_attn_bwd_cuda;
@@ -46,6 +47,12 @@ static inline dc_attn_dims dc_attn_dims_of(int64_t H, int64_t K, int64_t D, int6
     a.pre = softcap > 0 ? scale / softcap : scale;
     a.c = static_cast<float>(a.bent ? DC_LOG2E : scale * DC_LOG2E);
     return a;
+}
+
+/* Wider heads fit no kernel; a file may have them all the same, so it is the device's failure, which sticks. */
+static inline int dc_attn_fits(dc_dev *dev, int64_t D, const char *op)
+{
+    return D <= DC_ATTN_MAX_D || dc_cuda_note(dev, cudaErrorNotSupported, op) == DC_OK;
 }
 
 /* ---- rows in memory ---- */

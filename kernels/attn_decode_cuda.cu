@@ -83,7 +83,9 @@ DC_DEVICE void attend_few(dc_attn_state<1, WIDTH / 8> *w, const T *qs, T *buffer
     }
 }
 
-/* The warps' states, in shared memory: [WARPS] of o [GROUP, WIDTH], each in the buffers of its warp, and stats. */
+/* The warps' states, in shared memory: [WARPS] of o [GROUP, WIDTH], each in the first buffers of its warp, and stats. What the state takes the
+ * place of no lane still reads: in float keys, from which all lanes' shuffles of the softmax were made; in bf16 also values, which
+ * the whole warp reads at once. */
 template <int WIDTH, int STRIDE>
 DC_DEVICE void leave_state(float *o, float2 *stats, const dc_attn_state<1, WIDTH / 8> *w)
 {
@@ -137,7 +139,6 @@ attn_few(T *o, part_sums sums, const T *q, caches<T> c, int tiles, dc_attn_dims 
     dc_attn_state<1, WIDTH / 8> w;
     dc_attn_begin(&w);
     attend_few<WIDTH, WARPS>(&w, shared, buffers, &k, &v, r0, last, begin, end, past, &a);
-    __syncwarp(); /* all lanes are done with the values whose place the state takes */
     float *const states = reinterpret_cast<float *>(shared + GROUP * PITCH);
     leave_state<WIDTH, STRIDE>(states, stats, &w);
     __syncthreads();
@@ -336,7 +337,7 @@ static void launch(dc_dev *dev, dc_view o, dc_cview q, const dc_attn_kv *a)
 void dc_attn_decode_cuda(dc_dev *dev, dc_view o, dc_cview q, const dc_attn_kv *a)
 {
     DC_ASSERT(o.type == dev->activation && q.type == o.type);
-    DC_ASSERT(a->D <= DC_ATTN_MAX_D);
+    if (!dc_attn_fits(dev, a->D, "attn_decode, heads wider than 256")) return;
     if (o.type == DC_BF16) {
         if (a->D <= 64) launch<dc_bf16, 64, 4, 2, 1, 64>(dev, o, q, a);
         else if (a->D <= 128) launch<dc_bf16, 128, 4, 2, 1, 32>(dev, o, q, a);

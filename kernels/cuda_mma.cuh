@@ -171,6 +171,7 @@ template <typename T> __host__ __device__ constexpr int dc_mma_pitch(int width)
  * for all M. */
 template <int M, int N, int WIDTH> DC_DEVICE void dc_mma_abt(float c[M][N][4], const dc_bf16 *a, const dc_bf16 *b)
 {
+    static_assert(N % 2 == 0 && WIDTH % 16 == 0, "whole steps");
     constexpr int PITCH = dc_mma_pitch<dc_bf16>(WIDTH);
     const int lane = static_cast<int>(dc_thread()) % DC_WARP;
     a += lane % 16 * PITCH + lane / 16 * 8;
@@ -219,6 +220,7 @@ template <int M, int N, int WIDTH> DC_DEVICE void dc_mma_abt(float c[M][N][4], c
 template <int M, int J, int N, int PITCH>
 DC_DEVICE void dc_mma_pb(float c[M][N][4], const float p[M][J][4], const dc_bf16 *b)
 {
+    static_assert(J % 2 == 0 && N % 2 == 0, "whole steps");
     const int lane = static_cast<int>(dc_thread()) % DC_WARP;
     b += lane % 16 * PITCH + lane / 16 * 8;
 #pragma unroll

@@ -122,7 +122,7 @@ static void many_tensors(dc_dev *dev)
     ck_free(t.g), free(t.cpu[3]);
 }
 
-/* Observed: 0.3 of eps. Without the bias correction of v, the worst is above 1000. */
+/* Observed: 0.6 of eps. A beta2 of 0.99 scores 1.8e4. */
 void cuda_test_adamw(dc_dev *dev)
 {
     double share;
@@ -130,13 +130,10 @@ void cuda_test_adamw(dc_dev *dev)
     steep.beta1 = 0.3, steep.grad_scale = 1; /* beta1 below 1/2: lerp's other form */
     planted.beta2 = 0.99;
     assert_int_equal(three_steps(dev, usual, usual, &share), 0);
-    if (getenv("SHOW")) printf("adamw %g\n", share);
     assert_true(share <= 2);
     assert_int_equal(three_steps(dev, steep, steep, &share), 0);
-    if (getenv("SHOW")) printf("adamw steep %g\n", share);
     assert_true(share <= 2);
     assert_true(three_steps(dev, usual, planted, &share) > 1000);
-    if (getenv("SHOW")) printf("adamw planted %g\n", share);
     assert_true(share > 1000);
     many_tensors(dev);
 }

@@ -186,8 +186,20 @@ static void the_host_s_table_is_not_read(dc_dev *dev)
     tensors_free(t);
 }
 
+static void wider_heads_are_refused(dc_dev *dev)
+{
+    static const shape s = {1, 1, 264, 0, 0, 1, {0, 2}, 0};
+    tensors t = tensors_new(dev, &s);
+    dc_error err = {0};
+    forward(dev, &t, &t.a, NULL);
+    assert_int_not_equal(dc_dev_sync(dev, &err), DC_OK);
+    assert_non_null(strstr(err.message, "attn_fwd, heads wider than 256"));
+    tensors_free(t);
+}
+
 void cuda_test_attn_fwd(dc_dev *dev)
 {
+    wider_heads_are_refused(dev);
     forward_equals_oracle(dev);
     rows_outside_documents_are_zero(dev);
     nan_and_large_scores(dev);

@@ -11,7 +11,7 @@ static const int64_t sizes[] = {1, 7, 8, 9, 1000, 4103};
  * result's own rounding. */
 static double share_of(ck_array y) { return small_share(y, small_unit(y.dev) + 16 * (double)FLT_EPSILON, 2e-6); }
 
-/* Observed: OBSERVED of the bound. */
+/* Observed: 0.07 of the bound with F32; with BF16 0.99, the rounding of y. The next activation scores 24 and more. */
 void cuda_test_glu_fwd(dc_dev *dev)
 {
     for (size_t a = 0; a < CK_COUNT(acts); a++) {
@@ -21,17 +21,15 @@ void cuda_test_glu_fwd(dc_dev *dev)
             ck_array y = ck_activation(dev, n, 0);
             dc_glu_fwd_oracle(y.d, gate.d, up.d, n, acts[a]);
             dev->op.glu_fwd(dev, ck_view(y), ck_cview(gate), ck_cview(up), n, acts[a]);
-            if (getenv("SHOW")) printf("glu_fwd %d n %d share %g\n", (int)a, (int)n, share_of(y));
             assert_true(share_of(y) <= 1);
             dc_glu_fwd_oracle(y.d, gate.d, up.d, n, acts[(a + 1) % CK_COUNT(acts)]); /* planted: another activation */
-            if (getenv("SHOW")) printf("glu_fwd planted %g\n", share_of(y));
-            assert_true(n < 1000 || share_of(y) > 2);
+            assert_true(n < 1000 || share_of(y) > 20);
             ck_free(gate), ck_free(up), ck_free(y);
         }
     }
 }
 
-/* Observed: OBSERVED of the bound. */
+/* Observed: 0.35 of the bound with F32; with BF16 0.99, the rounding of the gradients. A tenth more of dgate scores 23 and more. */
 void cuda_test_glu_bwd(dc_dev *dev)
 {
     for (size_t a = 0; a < CK_COUNT(acts); a++) {
@@ -41,7 +39,6 @@ void cuda_test_glu_bwd(dc_dev *dev)
             ck_array dy = ck_activation(dev, n, 1), dgate = ck_activation(dev, n, 0), dup = ck_activation(dev, n, 0);
             dc_glu_bwd_oracle(dgate.d, dup.d, dy.d, gate.d, up.d, n, acts[a]);
             dev->op.glu_bwd(dev, ck_view(dgate), ck_view(dup), ck_cview(dy), ck_cview(gate), ck_cview(up), n, acts[a]);
-            if (getenv("SHOW")) printf("glu_bwd %d n %d share %g %g\n", (int)a, (int)n, share_of(dgate), share_of(dup));
             assert_true(share_of(dgate) <= 1 && share_of(dup) <= 1);
             /* Each gradient in its input's place: the same bits. */
             ck_get(dgate, gate.d);
@@ -49,7 +46,6 @@ void cuda_test_glu_bwd(dc_dev *dev)
             dev->op.glu_bwd(dev, ck_view(gate), ck_view(up), ck_cview(dy), ck_cview(gate), ck_cview(up), n, acts[a]);
             assert_true(ck_worst(gate) == 0 && ck_worst(up) == 0);
             for (int64_t i = 0; i < n; i++) dgate.d[i] *= 1.1;
-            if (getenv("SHOW")) printf("glu_bwd planted %g\n", share_of(dgate));
             assert_true(n < 1000 || share_of(dgate) > 20);
             ck_free(gate), ck_free(up), ck_free(dy), ck_free(dgate), ck_free(dup);
         }

@@ -364,8 +364,8 @@ static void masked_entries_are_absent(dc_dev *dev)
     }
 }
 
-/* Rows without a loss, rows that are masked as a whole, a confident student far from its teacher, logits of 10^4, a NaN, a masked label, a
- * masked target. */
+/* Rows without a loss, rows and a teacher that are masked as a whole, a confident student far from its teacher, logits of 10^4, a NaN, a
+ * masked label, a masked target. */
 static void extremes(dc_dev *dev)
 {
     enum { V = 8300, K = 7 };
@@ -378,12 +378,14 @@ static void extremes(dc_dev *dev)
                 *logit(x, 1, i) = -INFINITY;
                 *logit(x, 2, i) *= 60; /* gaps of hundreds */
                 *logit(x, 3, i) = NAN;
+                x->teacher[5 * V + i] = -INFINITY;
                 *logit(x, 7, i) = i % 2 ? 1e4 + (double)(i % 8) : -1e4;
             }
             *logit(x, 2, x->ids[2 * K]) = 1000;
             *logit(x, 4, 5) = NAN;
             x->labels[5] = 9, *logit(x, 5, 9) = -INFINITY; /* no way to say it */
             *logit(x, 6, x->ids[6 * K + 1]) = -INFINITY;
+            x->teacher[6 * V + x->ids[6 * K + 1]] = 1000; /* what it says of a masked entry */
             run_oracle(x);
             call(x);
             for (int64_t i = 0; i < V; i++) assert_true(x->g[i] == 0 && x->g[x->l.ld + i] == 0);

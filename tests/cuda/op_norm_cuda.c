@@ -37,7 +37,7 @@ static double forward_share(dc_dev *dev, norm_case k, float eps_for_kernel)
     return share;
 }
 
-/* Observed: OBSERVED of the bound. */
+/* Observed: 0.16 of the bound with F32; with BF16 0.995, the rounding of y. An epsilon of 1 scores 7e4. */
 void cuda_test_rmsnorm_fwd(dc_dev *dev)
 {
     const dc_dtype types[] = {DC_F32, DC_F16, DC_BF16};
@@ -49,14 +49,12 @@ void cuda_test_rmsnorm_fwd(dc_dev *dev)
         const norm_case all[] = {packed, apart, odd};
         for (size_t k = 0; k < CK_COUNT(all); k++) {
             const double share = forward_share(dev, all[k], all[k].eps);
-            if (getenv("SHOW")) printf("norm_fwd C %d case %d share %g\n", (int)C, (int)k, share);
             assert_true(share <= 1);
         }
     }
     const norm_case planted = {3, 576, 576, 576, DC_F32, 1e-5f, 1};
     const double share = forward_share(dev, planted, 1);
-    if (getenv("SHOW")) printf("norm_fwd planted %g\n", share);
-    assert_true(share > 20);
+    assert_true(share > 1000);
 }
 
 typedef struct backward_case {
@@ -91,7 +89,8 @@ static double backward_share(dc_dev *dev, backward_case b, float offset_for_kern
     return share;
 }
 
-/* With rstd up to 1 / 0.003 for narrow rows the gradient is that much larger than its inputs. Observed: OBSERVED of the bound. */
+/* With rstd up to 1 / 0.003 for narrow rows the gradient is that much larger than its inputs. Observed: 0.05 of
+ * the bound with F32; with BF16 0.994, the rounding of dx. An offset of 1/2 for 1 scores 1e4. */
 void cuda_test_rmsnorm_bwd(dc_dev *dev)
 {
     const dc_dtype types[] = {DC_F32, DC_F16, DC_BF16};
@@ -106,12 +105,10 @@ void cuda_test_rmsnorm_bwd(dc_dev *dev)
         };
         for (size_t k = 0; k < CK_COUNT(cases); k++) {
             const double share = backward_share(dev, cases[k], cases[k].norm.offset, C < 16 ? 300 : 6);
-            if (getenv("SHOW")) printf("norm_bwd C %d case %d share %g\n", (int)C, (int)k, share);
             assert_true(share <= 1);
         }
     }
     const backward_case planted = {{3, 576, 576, 576, DC_F32, 1e-5f, 1}, 0, 0, 0};
     const double share = backward_share(dev, planted, 0.5f, 6);
-    if (getenv("SHOW")) printf("norm_bwd planted %g\n", share);
-    assert_true(share > 100);
+    assert_true(share > 1000);
 }

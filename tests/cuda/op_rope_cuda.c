@@ -31,7 +31,8 @@ static double rope_share(dc_dev *dev, rope_case k, int32_t farthest, int32_t shi
     return share;
 }
 
-/* Observed: OBSERVED of the bound, also at position 10^6, where angles in float would be off by 0.06. */
+/* Observed: 0.19 of the bound with F32 and 0.995, the rounding of x, with BF16; also at position 10^6, where angles in float would be off by 0.06. Positions
+ * off by one score 2e5. */
 void cuda_test_rope(dc_dev *dev)
 {
     const rope_case cases[] = {
@@ -43,11 +44,9 @@ void cuda_test_rope(dc_dev *dev)
         const int32_t farthest[] = {100, 1000000, INT32_MAX};
         for (size_t k = 0; k < CK_COUNT(farthest); k++) {
             const double share = rope_share(dev, cases[i], farthest[k], 0);
-            if (getenv("SHOW")) printf("rope %d %d share %g\n", (int)i, (int)k, share);
             assert_true(share <= 1);
         }
     }
     const double share = rope_share(dev, cases[0], 100, 1);
-    if (getenv("SHOW")) printf("rope planted %g\n", share);
-    assert_true(share > 100);
+    assert_true(share > 1000);
 }

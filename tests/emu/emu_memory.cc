@@ -264,11 +264,19 @@ int dc_emu_is_host_pointer(const void *p)
 
 cudaError_t dc_emu_check_args(const dc_emu_call *call)
 {
-    for (size_t i = 0; i < call->n_pointers; i++)
-        if (dc_emu_is_host_pointer(call->pointers[i]))
+#ifdef DC_EMU_CLEAR_PADDING
+    const size_t n = call->args_size / sizeof(void *);
+#else
+    const size_t n = 0;
+#endif
+    for (size_t i = 0; i < n; i++) {
+        void *p;
+        memcpy(&p, (const char *)call->args + i * sizeof p, sizeof p);
+        if (dc_emu_is_host_pointer(p))
             return dc_emu_fail(cudaErrorIllegalAddress,
                                "kernel %s: %p among its arguments is host memory that the device cannot reach",
-                               call->name, call->pointers[i]);
+                               call->name, p);
+    }
     return cudaSuccess;
 }
 

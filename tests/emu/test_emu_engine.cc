@@ -173,6 +173,7 @@ template <typename T> DC_KERNEL(256) row_stats(float *sum, float *most, const T 
     }
     s = dc_block_sum(s, scratch);
     m = dc_block_max(m, scratch);
+    s += dc_block_sum(m, scratch) - m * (float)blockDim.x; /* 0, unless the scratch was not free yet */
     if (dc_thread() == 0) sum[blockIdx.x] = s, most[blockIdx.x] = m;
 }
 

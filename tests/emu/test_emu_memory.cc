@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -16,6 +17,12 @@ enum { SANITIZED = 1 };
 enum { SANITIZED = __has_feature(address_sanitizer) };
 #else
 enum { SANITIZED = 0 };
+#endif
+
+#ifdef DC_EMU_CLEAR_PADDING
+enum { SCANS = 1 };
+#else
+enum { SCANS = 0 }; /* clang 14 */
 #endif
 
 static int reset(void **)
@@ -297,10 +304,19 @@ typedef struct nested {
 
 DC_KERNEL(32) take_pointer(const float *) {}
 DC_KERNEL(32) take_struct(nested) {}
+DC_KERNEL(32) take_sizes(int4) {}
+
+typedef struct gappy {
+    short n;
+    const float *x;
+    short m;
+} gappy;
+DC_KERNEL(32) take_gappy(gappy, char, const float *) {}
 
 static void test_host_pointers(void **)
 {
     float here[4] = {0}, *d, *pinned;
+    if (!SCANS) skip();
     dc_emu_quiet(1);
     cudaMalloc(&d, sizeof here);
     cudaMallocHost(&pinned, sizeof here);
@@ -310,13 +326,26 @@ static void test_host_pointers(void **)
         DC_LAUNCH(take_struct, 1, 32, 0, nullptr, nested{1, p});
         assert_int_equal(cudaGetLastError(), cudaSuccess);
     }
+    gappy g; /* with an address in its gaps, but for the members' bytes */
+    for (size_t i = 0; i < sizeof g; i += sizeof(void *)) {
+        const void *where = here;
+        memcpy((char *)&g + i, &where, sizeof where);
+    }
+    g.n = g.m = 0, g.x = d;
+    DC_LAUNCH(take_gappy, 1, 32, 0, nullptr, g, 'x', d);
+    assert_int_equal(cudaGetLastError(), cudaSuccess);
+    /* Two sizes side by side that look like the address of a page, which is mapped. */
+    const uintptr_t low = (uintptr_t)64 << 32;
+    void *page = mmap((void *)low, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    DC_LAUNCH(take_sizes, 1, 32, 0, nullptr, int4{1, 64, 1, 64});
+    assert_int_equal(cudaGetLastError(), cudaSuccess);
+    if (page != MAP_FAILED) munmap(page, 4096);
     DC_LAUNCH(take_pointer, 1, 32, 0, nullptr, here);
     assert_int_equal(cudaGetLastError(), cudaErrorIllegalAddress);
     assert_non_null(strstr(dc_emu_report(), "kernel take_pointer: "));
-    /* Members of a structure are not looked at. */
     dc_emu_reset();
     DC_LAUNCH(take_struct, 1, 32, 0, nullptr, nested{1, here});
-    assert_int_equal(cudaGetLastError(), cudaSuccess);
+    assert_int_equal(cudaGetLastError(), cudaErrorIllegalAddress);
 }
 
 /* ---- copies ---- */

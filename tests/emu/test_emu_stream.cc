@@ -245,6 +245,9 @@ template <int N> static void check_opt_in(int major, int minor)
     DC_LAUNCH((much_shared<(N << 10)>), 1, 32, N << 10, nullptr, d);
     assert_int_equal(cudaGetLastError(), cudaSuccess);
     assert_int_equal(device_get(d), 7);
+    cudaFuncSetAttribute(much_shared<(N << 10)>, cudaFuncAttributeMaxDynamicSharedMemorySize, (N << 10) - 16);
+    DC_LAUNCH((much_shared<(N << 10)>), 1, 32, N << 10, nullptr, d);
+    assert_int_equal(cudaGetLastError(), cudaErrorInvalidValue); /* more than it opted in to */
     int blocks = 0;
     cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, much_shared<(N << 10)>, 32, N << 10);
     assert_int_equal(blocks, 1);

@@ -10,7 +10,7 @@
 #include "emu_runtime.h"
 
 /* A kernel call as the queue keeps it: run() calls the kernel once, as one thread. `call` is malloc'ed and given to the queue;
- * `pointers` are the n_pointers arguments that are addresses, NULL in place of others. */
+ * its last args_size bytes, at `args`, are the arguments. */
 struct dc_emu_call {
     const char *name;
     const void *function;
@@ -18,8 +18,8 @@ struct dc_emu_call {
     size_t shared_bytes;
     void (*run)(const void *call);
     void *call;
-    const void *const *pointers;
-    size_t n_pointers;
+    const void *args;
+    size_t args_size;
 };
 
 extern "C" {
@@ -28,14 +28,25 @@ void *dc_emu_shared_static(const void *key, const char *name, size_t size, size_
 void *dc_emu_shared_dynamic(void);
 }
 
+/* Zeroes the gaps inside an argument: what lies there by chance may look like a pointer. Without it arguments are not looked through. */
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+#define DC_EMU_CLEAR_PADDING 1
+#endif
+#endif
+template <class T> static inline void dc_emu_clear_padding(T *argument)
+{
+#ifdef DC_EMU_CLEAR_PADDING
+    __builtin_clear_padding(argument);
+#else
+    (void)argument;
+#endif
+}
+
 /* Keeps a launch's arguments out of the deduction of types: they convert to the kernel's parameters, as in a call. */
 template <class T> struct dc_emu_param {
     typedef T type;
 };
-
-/* An argument's address, when it is one. Members of a structure are not looked at: what fills its gaps might look like an address. */
-template <class T> static inline const void *dc_emu_address(T *p) { return reinterpret_cast<const void *>(p); }
-template <class T> static inline const void *dc_emu_address(const T &) { return nullptr; }
 
 /* Arguments are copied here, at the launch, whenever it is executed. */
 template <class... P>
@@ -45,12 +56,13 @@ static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
     struct call_t {
         void (*kernel)(P...);
         std::tuple<P...> args;
-        const void *pointers[sizeof...(P) + 1];
     };
     const size_t size = (sizeof(call_t) + 63) / 64 * 64;
     void *memory = aligned_alloc(64, size);
     if (!memory) abort();
-    call_t *call = new (memory) call_t{kernel, std::tuple<P...>(args...), {dc_emu_address(args)..., nullptr}};
+    memset(memory, 0, size); /* the gaps between arguments */
+    call_t *call = new (memory) call_t{kernel, std::tuple<P...>(args...)};
+    std::apply([](auto &...argument) { (dc_emu_clear_padding(&argument), ...); }, call->args);
     const dc_emu_call c = {name,
                            reinterpret_cast<const void *>(kernel),
                            grid,
@@ -61,8 +73,8 @@ static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
                                std::apply(t->kernel, t->args);
                            },
                            call,
-                           call->pointers,
-                           sizeof...(P)};
+                           &call->args,
+                           sizeof call->args};
     dc_emu_launch_call(&c, stream);
 }
 
