@@ -60,9 +60,10 @@ static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
     const size_t size = (sizeof(call_t) + 63) / 64 * 64;
     void *memory = aligned_alloc(64, size);
     if (!memory) abort();
-    memset(memory, 0, size); /* the gaps between arguments */
-    call_t *call = new (memory) call_t{kernel, std::tuple<P...>(args...)};
-    std::apply([](auto &...argument) { (dc_emu_clear_padding(&argument), ...); }, call->args);
+    memset(memory, 0, size);
+    call_t *call = static_cast<call_t *>(memory); /* each argument by itself: a whole tuple would bring what lay in its gaps */
+    call->kernel = kernel;
+    std::apply([&](auto &...to) { ((new (&to) P(args), dc_emu_clear_padding(&to)), ...); }, call->args);
     const dc_emu_call c = {name,
                            reinterpret_cast<const void *>(kernel),
                            grid,
