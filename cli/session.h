@@ -77,11 +77,12 @@ typedef struct dc_stage {
     double began;
 } dc_stage;
 
-/* *kept 1: the stage's summary.json has this key already, and `summary` holds it. Else the folder is emptied, or (`resumes`, for stages that go
- * on from what a kill left) kept when it was begun with the same key; with another one that is DC_EMISMATCH naming what has changed,
- * and --restart begins anew. A folder with files that no run wrote is refused. */
-int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *name, const char *folder, int resumes,
-                   dc_hash key, dc_error *err);
+/* *kept 1: the stage's summary.json has this key already, and `summary` holds it. Else the folder is emptied, or, for a stage that goes
+ * on from what a kill left, kept when it was begun with the same key; with another one that is DC_EMISMATCH naming what has changed,
+ * and --restart begins anew. A folder with files that no run wrote is refused. `resumes`: NULL, or letters (core/recipe.h) of the stage that
+ * goes on and of those before it, whose keys decide its input. */
+int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *name, const char *folder,
+                   const char *resumes, dc_hash key, dc_error *err);
 /* Writes summary.json and times.json. `output`: a hash of what the stage made. */
 int dc_stage_end(dc_stage *stage, const dc_session *s, dc_hash output, dc_error *err);
 void dc_stage_release(dc_stage *stage);

@@ -100,9 +100,10 @@ static int refuse_foreign(const dc_session *s, const char *folder, dc_error *err
 }
 
 /* The files in the folder belong to other inputs: going on from them would mix two runs. */
-static int refuse_changed(const dc_session *s, const dc_stage *stage, const json_t *record, dc_error *err)
+static int refuse_changed(const dc_session *s, const dc_stage *stage, const char *stages, const json_t *record,
+                          dc_error *err)
 {
-    const int rc = dc_recipe_resumable(s->recipe, json_object_get(record, "recipe"), err);
+    const int rc = dc_recipe_resumable(s->recipe, stages, json_object_get(record, "recipe"), err);
     if (rc != DC_OK) return rc;
     return dc_fail(
         err, DC_EMISMATCH,
@@ -123,7 +124,7 @@ static int begin_anew(const dc_session *s, const dc_stage *stage, dc_error *err)
     return rc;
 }
 
-static int take_folder(const dc_session *s, const dc_stage *stage, int resumes, dc_error *err)
+static int take_folder(const dc_session *s, const dc_stage *stage, const char *resumes, dc_error *err)
 {
     int rc = DC_OK;
     json_t *record = read_record(s, stage->folder);
@@ -134,14 +135,14 @@ static int take_folder(const dc_session *s, const dc_stage *stage, int resumes, 
             DC_TRY(refuse_foreign(s, "tokenizer", err));
     }
     if (!resumes || s->restart || !ready) rc = begin_anew(s, stage, err);
-    else if (!has_text(record, "key", stage->key.hex)) rc = refuse_changed(s, stage, record, err);
+    else if (!has_text(record, "key", stage->key.hex)) rc = refuse_changed(s, stage, resumes, record, err);
 done:
     json_decref(record);
     return rc;
 }
 
-int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *name, const char *folder, int resumes,
-                   dc_hash key, dc_error *err)
+int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *name, const char *folder,
+                   const char *resumes, dc_hash key, dc_error *err)
 {
     *stage = (dc_stage){.name = name, .folder = folder, .key = key, .began = dc_now()};
     stage->summary = read_summary(s, folder);

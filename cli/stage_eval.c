@@ -326,7 +326,7 @@ int dc_stage_eval(const dc_session *s, dc_error *err)
     char *dir = dc_session_path(s, "eval", err);
     if (!dir) return DC_ENOMEM;
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "eval", "eval", 0, key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "eval", "eval", NULL, key, err));
     if (kept) {
         stage.times = kept_times(s);
     } else {

@@ -71,7 +71,7 @@ int dc_stage_merge(const dc_session *s, dc_error *err)
     char *dir = dc_session_path(s, "merged", err);
     if (!dir) return DC_ENOMEM;
     DC_TRY(key_of(&key, s, 'm', "train", "train", err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "merge", "merged", 0, key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "merge", "merged", NULL, key, err));
     if (kept) goto done;
     DC_TRY(trained_open(&k, s, err));
     DC_TRY(dc_session_tokenizer(&t, s, err));
@@ -205,7 +205,7 @@ int dc_stage_export(const dc_session *s, dc_error *err)
         goto done;
     }
     DC_TRY(key_of(&key, s, 'e', "train", "train", err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "export", "export", 0, key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "export", "export", NULL, key, err));
     if (kept) goto done;
     DC_TRY(dc_mkdirs(dir, err));
     DC_TRY(trained_open(&k, s, err));

@@ -414,7 +414,7 @@ int dc_stage_prepare(const dc_session *s, dc_error *err)
     dc_stage stage = {0};
     prepare p = {.s = s};
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "prepare", "data", 0, key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "prepare", "data", NULL, key, err));
     if (kept) goto done;
     p.dir = dc_session_path(s, "data", err);
     if (!p.dir) {

@@ -90,6 +90,7 @@ static int make_teacher(const dc_session *s, json_t *summary, json_t *times, dc_
                     .dir = k.dir,
                     .stage = "teacher",
                     .recipe = s->recipe,
+                    .recipe_stages = "s",
                     .restart = s->restart};
     dc_train_options_from_recipe(&t.options, s->recipe, "teacher.train");
     DC_TRY(dc_train(&t, &result, err));
@@ -239,13 +240,14 @@ static int stage_key(dc_hash *out, const dc_session *s, dc_error *err)
 {
     int rc = DC_OK;
     dc_hash data, model;
-    const dc_hash keys = dc_recipe_hash(s->recipe, 't');
+    const dc_hash keys = dc_recipe_hash(s->recipe, 't'), scratch_keys = dc_recipe_hash(s->recipe, 's');
     const char *given = dc_recipe_str(s->recipe, "teacher.model");
     dc_hasher *h = dc_hasher_new();
     if (!h) return dc_fail_memory(err, 0, "a hash");
     DC_TRY(dc_stage_output(&data, s, "prepare", "data", err));
     dc_hasher_add_text(h, keys.hex);
     dc_hasher_add_text(h, data.hex);
+    if (dc_recipe_has(s->recipe, "teacher.init")) dc_hasher_add_text(h, scratch_keys.hex);
     if (given) {
         DC_TRY(dc_session_hash_model(&model, given, err));
         dc_hasher_add_text(h, model.hex);
@@ -267,7 +269,7 @@ int dc_stage_teach(const dc_session *s, dc_error *err)
     if (!dc_recipe_has(r, "teacher"))
         return dc_fail(err, DC_EUSAGE, "the recipe has no teacher: give teacher.model or teacher.init");
     DC_TRY(stage_key(&key, s, err));
-    DC_TRY(dc_stage_begin(&stage, &kept, s, "teach", "teacher", 1, key, err));
+    DC_TRY(dc_stage_begin(&stage, &kept, s, "teach", "teacher", scratch_wanted ? "pst" : "pt", key, err));
     if (kept) goto done;
     if (scratch_wanted) DC_TRY(make_teacher(s, stage.summary, stage.times, err));
     if (offline) DC_TRY(capture(s, &stage, err));

@@ -270,6 +270,7 @@ static int run(const dc_session *s, int64_t repeat, int control, dc_stage *stage
                     .dir = dir,
                     .stage = name,
                     .recipe = s->recipe,
+                    .recipe_stages = "T",
                     .restart = s->restart,
                     .comm = s->comm};
     dc_train_options_from_recipe(&t.options, s->recipe, "train");
@@ -324,7 +325,7 @@ static int begin(dc_stage *stage, int *kept, const dc_session *s, dc_error *err)
 {
     dc_hash key;
     const int rc = stage_key(&key, s, err);
-    return rc == DC_OK ? dc_stage_begin(stage, kept, s, "train", "train", 1, key, err) : rc;
+    return rc == DC_OK ? dc_stage_begin(stage, kept, s, "train", "train", "pstT", key, err) : rc;
 }
 
 static int end(dc_stage *stage, const dc_session *s, dc_error *err)

@@ -31,7 +31,7 @@ typedef enum dc_key_type {
 } dc_key_type;
 
 typedef enum dc_key_change {
-    DC_CHANGE_NO = 0, /* a run cannot go on with another value: refused by name on resume */
+    DC_CHANGE_NO = 0, /* the key's stages cannot go on with another value: refused by name on resume */
     DC_CHANGE_OK      /* may change between kill and resume */
 } dc_key_change;
 
@@ -42,8 +42,9 @@ typedef struct dc_key {
     double low, high;     /* inclusive range of numbers; equal: no range */
     const char *choices;  /* "error|cut|split", or NULL; for STR also a regex-free "a|b" set */
     dc_key_change change;
-    const char *
-        stages; /* stages whose output depends on the key: letters of "ptTme" (prepare teach Train merge export), "" none */
+    /* The stages whose output depends on the key: letters of "pstTme" (prepare, a teacher made from scratch, teach, Train, merge, export),
+       "" none. */
+    const char *stages;
     const char *help; /* one line */
 } dc_key;
 
@@ -86,9 +87,9 @@ int dc_recipe_copy(dc_recipe **out, const dc_recipe *r, dc_error *err);
 json_t *dc_recipe_json(const dc_recipe *r);
 /* Hash of all keys whose `stages` hold the letter: what a stage's output depends on, beside the files it reads. Empty hex: no memory. */
 dc_hash dc_recipe_hash(const dc_recipe *r, char stage);
-/* Compares with the JSON kept by an earlier run: names the first key with DC_CHANGE_NO that differs (DC_EMISMATCH), with both
- * values, the place, and the two ways out (change it back; --restart). */
-int dc_recipe_resumable(const dc_recipe *r, const json_t *before, dc_error *err);
+/* Compares with the JSON kept by an earlier run: names the first key with DC_CHANGE_NO and one of `stages` (letters) that differs
+ * (DC_EMISMATCH), with both values, the place, and the two ways out (change it back; --restart). */
+int dc_recipe_resumable(const dc_recipe *r, const char *stages, const json_t *before, dc_error *err);
 
 /* Writes docs/recipe.md, or the help of one key or section (path) to out. */
 void dc_schema_markdown(dc_str *out);

@@ -147,7 +147,7 @@ static void show(char *out, size_t room, const json_t *value)
     free(text);
 }
 
-int dc_recipe_resumable(const dc_recipe *r, const json_t *before, dc_error *err)
+int dc_recipe_resumable(const dc_recipe *r, const char *stages, const json_t *before, dc_error *err)
 {
     int rc = DC_OK;
     json_t *now = dc_recipe_json(r);
@@ -155,7 +155,7 @@ int dc_recipe_resumable(const dc_recipe *r, const json_t *before, dc_error *err)
     for (size_t i = 0; i < r->n_values && !rc; i++) {
         const dc_value *v = &r->values[i];
         const json_t *a = get_at(now, v->path), *b = get_at(before, v->path);
-        if (v->key->change == DC_CHANGE_OK || same(v, a, b)) continue;
+        if (v->key->change == DC_CHANGE_OK || !strpbrk(v->key->stages, stages) || same(v, a, b)) continue;
         char new_text[256], old_text[256];
         show(new_text, sizeof new_text, a);
         show(old_text, sizeof old_text, b);

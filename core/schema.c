@@ -1,7 +1,8 @@
 /* core/schema.c -- every key of a recipe, once.
  *
- * Column `stages`: the stages whose own output changes with the key; later stages notice by the hashes of their inputs. Column `change`: OK
- * where a run that goes on with another value still ends with the bytes it would have had, or where no run goes on (export). */
+ * Column `stages`: the stages whose own output changes with the key; later stages notice by the hashes of their inputs. They are also those
+ * whose resume the key binds. Column `change`: OK where a run that goes on with another value still ends with the bytes it would have had, or
+ * where no run goes on (export). */
 #include "core/recipe.h"
 
 #include <math.h>
@@ -83,7 +84,7 @@
 
 static const dc_key keys[] = {
     STR("output_dir", "runs/decant", NULL, OK, "", "folder of everything the run writes"),
-    INT("seed", "0", 0, UP, NO, "ptT",
+    INT("seed", "0", 0, UP, NO, "pstT",
         "seeds everything: initial values, order, dropout, the draws of sampled targets"),
     STR("device", "auto", "auto|cpu|cuda|cuda:N", OK, "",
         "where to compute; auto: the first GPU when there is one, else the CPU; cuda:N: GPU N, from 0"),
@@ -92,17 +93,17 @@ static const dc_key keys[] = {
 
     STR("teacher.model", NULL, NULL, NO, "tT", "the teacher: an HF directory or a .gguf"),
     STR("teacher.compute", "fp32", "fp32|bf16", NO, "tT", "precision of the teacher's matrix products"),
-    CONFIG("teacher.init.config.", "t"),
+    CONFIG("teacher.init.config.", "s"),
     ITEMS("teacher.data.train", NO, "p", "what a teacher made from scratch is trained on"),
     SOURCES("teacher.data.train[].", "p"),
-    TRAIN("teacher.train.", "t"),
+    TRAIN("teacher.train.", "s"),
 
     STR("student.model", NULL, NULL, NO, "pTme", "the student: an HF directory or a .gguf"),
     INTS("student.init.prune_layers", 0, 511, NO, "Tme",
          "make the student from the teacher by keeping these layers, from 0: [0, 2]"),
     CONFIG("student.init.config.", "Tme"),
 
-    STR("tokenizer.path", NULL, NULL, NO, "ptTme",
+    STR("tokenizer.path", NULL, NULL, NO, "pstTme",
         "tokenizer.json, a folder with one, or a .gguf; default: the student's, else the teacher's"),
     INT("tokenizer.train.vocab_size", "512", 257, 1048576, NO, "p",
         "entries of a new byte-level BPE, special tokens included"),
@@ -116,12 +117,12 @@ static const dc_key keys[] = {
     SOURCES("data.eval[].", "p"),
     REAL("data.eval_fraction", "0", 0, 0.9, NO, "p",
          "hold out this share of the training rows when data.eval is absent"),
-    INT("data.max_length", "1024", 2, 1048576, NO, "pT",
+    INT("data.max_length", "1024", 2, 1048576, NO, "psT",
         "tokens of a packed sequence, and the longest a document may be"),
     INT("data.max_tokens", "0", 0, UP, NO, "p", "cut the training set at this many tokens; 0: all"),
     INT("data.max_eval_tokens", "0", 0, UP, NO, "p", "cut the held-out set at this many tokens; 0: all"),
-    BOOL("data.packing", "true", NO, "T", "several documents a sequence; attention never crosses them"),
-    BOOL("data.shuffle", "true", NO, "T", "a new order each epoch, by the seed; false: as in the files"),
+    BOOL("data.packing", "true", NO, "sT", "several documents a sequence; attention never crosses them"),
+    BOOL("data.shuffle", "true", NO, "sT", "a new order each epoch, by the seed; false: as in the files"),
     STR("data.truncation", "error", "error|cut|split", NO, "p", "what happens to rows longer than max_length"),
     STR("data.chat_template", NULL, NULL, NO, "p", "a Jinja template, or a file with one; default: the tokenizer's"),
     STR("data.system_prompt", NULL, NULL, NO, "p", "put before conversations that have no system message"),

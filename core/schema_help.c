@@ -66,14 +66,17 @@ static void put_row(dc_str *out, const dc_key *k, const char *prefix, const char
 
 void dc_schema_markdown(dc_str *out)
 {
-    dc_str_puts(out, "# Recipes\n\n"
-                     "A recipe is one YAML (or JSON) file for the whole pipeline. This page is made from the table "
-                     "that checks recipes.\n"
-                     "A list in brackets, as `data.train[]`, takes any number of sections of these keys. Any key can "
-                     "be given on the\n"
-                     "command line as `section.key=value`; \"{recipe_dir}\" at the beginning of a path is the recipe's "
-                     "folder. The last\n"
-                     "column says which keys may change between a kill and the resume.\n");
+    dc_str_puts(
+        out,
+        "# Recipes\n\n"
+        "A recipe is one YAML (or JSON) file for the whole pipeline. This page is made from the table "
+        "that checks recipes.\n"
+        "A list in brackets, as `data.train[]`, takes any number of sections of these keys. Any key can "
+        "be given on the\n"
+        "command line as `section.key=value`; \"{recipe_dir}\" at the beginning of a path is the recipe's "
+        "folder. The last\n"
+        "column says which keys may change between a kill and the resume; any other binds only the stages that read "
+        "it.\n");
     for (const dc_key_section *s = dc_schema_sections(); s->prefix; s++) {
         const int n = (int)strlen(s->prefix);
         dc_str_putf(out, "\n## %.*s\n\n%s.\n\n", n ? n - 1 : 3, n ? s->prefix : "Top", s->help);
@@ -102,8 +105,9 @@ static void put_key(dc_str *out, const dc_key *k)
     put_bounds(out, k);
     dc_str_putf(out, "\n  default  %s\n", k->fallback ? k->fallback : "none");
     dc_str_putf(out, "  change   %s\n",
-                k->change == DC_CHANGE_OK ? "may change between a kill and the resume"
-                                          : "a run cannot go on with another value; --restart begins anew");
+                k->change == DC_CHANGE_OK
+                    ? "may change between a kill and the resume"
+                    : "a stage that reads it cannot go on with another value; --restart begins anew");
 }
 
 static void put_section(dc_str *out, const dc_key_section *s)

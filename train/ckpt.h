@@ -31,8 +31,10 @@ typedef struct dc_train_state {
 
 int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, const dc_recipe *r, int64_t keep,
                  dc_error *err);
-/* Fills *s (m, v are allocated by the caller) and the parameters. *found 0: there is none. */
-int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params *p, const dc_recipe *r, dc_error *err);
+/* Fills *s (m, v are allocated by the caller) and the parameters. *found 0: there is none. A key of the recipe (NULL: none) that changed since is
+ * refused when it is one of `stages` (letters of core/recipe.h). */
+int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params *p, const dc_recipe *r,
+                 const char *stages, dc_error *err);
 /* The bytes one checkpoint takes: for the disk check and the plan. */
 int64_t dc_ckpt_bytes(const dc_params *p);
 /* Removes all checkpoints and metrics: --restart. */

@@ -115,7 +115,8 @@ static double get_loss(const json_t *state, const char *name)
     return json_is_number(value) ? json_number_value(value) : (double)NAN;
 }
 
-static int read_state(const char *path, dc_train_state *s, const dc_params *p, const dc_recipe *r, dc_error *err)
+static int read_state(const char *path, dc_train_state *s, const dc_params *p, const dc_recipe *r, const char *stages,
+                      dc_error *err)
 {
     int rc = DC_OK;
     int64_t version = 0, parameters = 0;
@@ -139,7 +140,7 @@ static int read_state(const char *path, dc_train_state *s, const dc_params *p, c
         goto done;
     }
     const json_t *before = json_object_get(state, "recipe");
-    if (r && before) DC_TRY(dc_recipe_resumable(r, before, err));
+    if (r && before) DC_TRY(dc_recipe_resumable(r, stages, before, err));
     const json_t *position = json_object_get(state, "position");
     DC_TRY(dc_json_i64(&s->step, state, "step", 0, file, err));
     DC_TRY(dc_json_i64(&s->micro, state, "micro", 0, file, err));
@@ -201,7 +202,8 @@ done:
     return rc;
 }
 
-int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params *p, const dc_recipe *r, dc_error *err)
+int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params *p, const dc_recipe *r,
+                 const char *stages, dc_error *err)
 {
     int rc = DC_OK;
     int64_t *steps = NULL;
@@ -221,7 +223,7 @@ int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params
         } else if (held != DC_OK) {
             dc_log(DC_LOG_WARN, "%s is not used: %s", path, damage.message);
         } else {
-            rc = read_state(path, s, p, r, err);
+            rc = read_state(path, s, p, r, stages, err);
             if (rc == DC_OK) rc = read_tensors(path, s, p, err);
             *found = rc == DC_OK;
         }

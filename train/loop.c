@@ -290,7 +290,7 @@ static int start(loop *l, dc_error *err)
         if (t->restart) DC_TRY(dc_ckpt_clear(t->dir, err));
     }
     DC_TRY(dc_comm_barrier(t->comm, err));
-    DC_TRY(dc_ckpt_load(t->dir, &found, &l->s, t->params, t->recipe, err));
+    DC_TRY(dc_ckpt_load(t->dir, &found, &l->s, t->params, t->recipe, t->recipe_stages, err));
     for (size_t i = 0; i < t->params->n; i++) {
         const dc_floats one = {t->params->items[i].data, t->params->items[i].n};
         DC_TRY(dc_comm_share(t->comm, &one, 1, err));

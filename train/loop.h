@@ -50,7 +50,8 @@ typedef struct dc_trainer {
     int adapter;                  /* of dc_run; -1: full training */
     const char *dir;              /* DIR/metrics.jsonl, DIR/checkpoint-N */
     const char *stage;            /* name on the screen: "train" */
-    const dc_recipe *recipe;      /* kept in checkpoints; refuses a changed one on resume */
+    const dc_recipe *recipe;      /* kept in checkpoints */
+    const char *recipe_stages;    /* "T": stages whose keys must not have changed on resume (core/recipe.h) */
     dc_train_options options;
     int restart; /* ignore checkpoints */
     /* The ranks that train together, each with a loader of its own part; NULL: this one alone. Rank 0 writes metrics and checkpoints. */

@@ -127,7 +127,7 @@ static void the_table_is_sound(void **state)
     (void)state;
     for (const dc_key *k = dc_schema(); k->path; k++) {
         assert_true(k->help && *k->help && strlen(k->help) < 120);
-        assert_int_equal(strspn(k->stages, "ptTme"), strlen(k->stages));
+        assert_int_equal(strspn(k->stages, "pstTme"), strlen(k->stages));
         assert_ptr_equal(dc_schema_find(k->path), k);
         assert_true(k->low <= k->high);
         const int number = k->type == DC_KEY_INT || k->type == DC_KEY_REAL || k->type == DC_KEY_BOOL;
@@ -374,11 +374,11 @@ static void hashes_know_what_matters(void **state)
         {"train.learning_rate=3", "T"},
         {"distill.topk=3", "t"},
         {"distill.temperature=3", "tT"},
-        {"seed=3", "ptT"},
+        {"seed=3", "pstT"},
         {"export=[q8_0]", "e"},
         {"export[0].name=n", "e"},
         {"data.train[1].weight=3", "p"},
-        {"data.max_length=3", "pT"},
+        {"data.max_length=3", "psT"},
         {"train.save_steps=3", ""},
         {"output_dir=x", ""},
         {"student.init.prune_layers=[0]", "Tme"},
@@ -386,12 +386,13 @@ static void hashes_know_what_matters(void **state)
         {"train.learning_rate=0.001", ""},
         {"lora.r=16", ""},
         {"data.eval=[{path: c.jsonl}]", ""},
-        {"teacher.train.max_steps=3", "t"},
+        {"teacher.train.max_steps=3", "s"},
+        {"data.shuffle=no", "sT"},
     };
     dc_recipe *r = parse(everything, NULL, 0);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         dc_recipe *other = parse(everything, &cases[i].override, 1);
-        for (const char *stage = "ptTme"; *stage; stage++) {
+        for (const char *stage = "pstTme"; *stage; stage++) {
             const dc_hash a = dc_recipe_hash(r, *stage), b = dc_recipe_hash(other, *stage);
             if (dc_hash_equal(&a, &b) != !strchr(cases[i].stages, *stage))
                 fail_msg("%s: stage %c", cases[i].override, *stage);
@@ -408,11 +409,11 @@ static void hashes_know_what_matters(void **state)
     dc_recipe_free(r);
 }
 
-static void resumable(const json_t *before, const char *override, const char *says)
+static void resumable_in(const char *stages, const json_t *before, const char *override, const char *says)
 {
     dc_error err = {0};
     dc_recipe *r = parse(everything, &override, override != NULL);
-    const int rc = dc_recipe_resumable(r, before, &err);
+    const int rc = dc_recipe_resumable(r, stages, before, &err);
     if (!says) {
         if (rc) fail_msg("refused: %s", err.message);
     } else {
@@ -421,6 +422,11 @@ static void resumable(const json_t *before, const char *override, const char *sa
         assert_non_null(strstr(err.message, "--restart"));
     }
     dc_recipe_free(r);
+}
+
+static void resumable(const json_t *before, const char *override, const char *says)
+{
+    resumable_in("pstT", before, override, says);
 }
 
 static void only_harmless_changes_are_resumable(void **state)
@@ -452,6 +458,16 @@ static void only_harmless_changes_are_resumable(void **state)
               "command line: data.train: data.train is a list of 1, but the run in this output_dir was started with a "
               "list of 2.");
     resumable(before, "data.train[1].weight=3", "command line: data.train[1].weight: data.train[1].weight is 3.0, but");
+    /* A stage minds its own keys. */
+    resumable_in("s", before, "train.learning_rate=0.002", NULL);
+    resumable_in("s", before, "lora.r=17", NULL);
+    resumable_in("s", before, "distill.topk=9", NULL);
+    resumable_in("s", before, "teacher.train.learning_rate=0.002",
+                 "command line: teacher.train.learning_rate: teacher.train.learning_rate is 0.002, but the run in this "
+                 "output_dir was started with 5e-5.");
+    resumable_in("s", before, "data.shuffle=no", "command line: data.shuffle: data.shuffle is false, but");
+    resumable_in("T", before, "teacher.train.learning_rate=0.002", NULL);
+    resumable_in("T", before, "lora.r=17", "command line: lora.r: lora.r is 17, but");
     /* A key that the earlier run's program did not know. */
     json_object_del(json_object_get(before, "train"), "weight_decay");
     resumable(before, NULL, NULL);
@@ -560,7 +576,7 @@ static void help_is_complete(void **state)
     assert_int_equal(dc_schema_help(&s, "lora.r", &err), DC_OK);
     assert_string_equal(s.data,
                         "lora.r: rank; also lora_r, lora_rank, rank\n  takes    integer, 1 to 4096\n  default  8\n"
-                        "  change   a run cannot go on with another value; --restart begins anew\n");
+                        "  change   a stage that reads it cannot go on with another value; --restart begins anew\n");
     dc_str_clear(&s);
     assert_int_equal(dc_schema_help(&s, "lora", &err), DC_OK);
     assert_non_null(strstr(s.data, "target_modules"));

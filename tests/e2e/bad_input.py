@@ -328,10 +328,10 @@ def second_run():
                 check(first.wait(60) == 75, "the first run was disturbed by the second", (folder / "log").read_text())
 
 
-def stop_in_training(folder, *words):
+def stop_in_training(folder, *words, where="out/train"):
     with open(folder / "log", "wb") as log:
         process = start("run", "recipe.yaml", *words, cwd=folder, log=log)
-        while process.poll() is None and not list((folder / "out/train").glob("checkpoint-*[0-9]")):
+        while process.poll() is None and not list((folder / where).glob("checkpoint-*[0-9]")):
             pass
         process.send_signal(signal.SIGTERM)
         check(process.wait(60) == 75, "was not stopped in training", (folder / "log").read_text())
@@ -355,6 +355,24 @@ def changed_recipe():
         succeed("run", "recipe.yaml", *longer, "train.learning_rate=1e-3", "output_dir=new", cwd=folder)
         found = [n for n in differing(folder / "out", folder / "new") if not n.startswith(".stages/") and n != "recipe.json" and "/checkpoint-" not in n]
         check(not found, "--restart leaves other bytes than a new run:", *found)
+
+
+def changed_elsewhere():
+    """A stopped stage minds the keys that it reads itself, and no others."""
+    longer = ("teacher.train.max_steps=60", "teacher.train.save_steps=2")
+    with Folder(export=None, eval=None, distill__control=False) as folder:
+        stop_in_training(folder, *longer, where="out/teacher/train")
+        refuse(1, "run", "recipe.yaml", *longer, "teacher.train.learning_rate=1e-3", cwd=folder,
+               says=["teacher.train.learning_rate", "0.001", "0.005", "--restart"])
+        refuse(1, "run", "recipe.yaml", *longer, "data.packing=true", cwd=folder, says=["data.packing", "true", "false", "--restart"])
+        student = ("train.learning_rate=1e-3", "lora.r=2", "student.init.prune_layers=[1]")
+        done = succeed("run", "recipe.yaml", *longer, *student, cwd=folder)
+        check("teacher  goes on behind step" in done.err, "the teacher's training began anew", done.err)
+        done = succeed("run", "recipe.yaml", *longer, *student, cwd=folder)
+        check("teach     kept" in done.err, "the finished stage is not kept", done.err)
+        adapter = "out/train/adapter/adapter_model.safetensors"
+        succeed("run", "recipe.yaml", *longer, *student, "output_dir=new", cwd=folder)
+        check((folder / adapter).read_bytes() == (folder / adapter.replace("out", "new", 1)).read_bytes(), "not the adapter of a run from the start")
 
 
 def changed_data():
@@ -489,8 +507,8 @@ def read_only_folder():
 
 
 TESTS = [truncated_gguf, truncated_safetensors, wrong_dtype, nan_weights, unknown_family, tokenizer_disagrees, vocabularies_differ, misspelt_recipe,
-         command_line, stages_in_order, absent_files, adapters, odd_rows, second_run, changed_recipe, changed_data, other_store, damaged_checkpoint,
-         foreign_folder, full_disk, read_only_folder]
+         command_line, stages_in_order, absent_files, adapters, odd_rows, second_run, changed_recipe, changed_elsewhere, changed_data, other_store,
+         damaged_checkpoint, foreign_folder, full_disk, read_only_folder]
 try:
     main(TESTS)
 finally:

@@ -12,9 +12,9 @@ static void check(const dc_recipe *r)
     char *text = json_dumps(json, 0);
     if (!text || dc_recipe_parse(&again, text, "again", NULL, 0, NULL)) abort();
     json_t *second = dc_recipe_json(again);
-    if (!json_equal(json, second) || dc_recipe_resumable(r, second, NULL)) abort();
+    if (!json_equal(json, second) || dc_recipe_resumable(r, "pstTme", second, NULL)) abort();
     if (dc_recipe_copy(&copy, r, NULL)) abort();
-    for (const char *stage = "ptTme"; *stage; stage++) {
+    for (const char *stage = "pstTme"; *stage; stage++) {
         const dc_hash a = dc_recipe_hash(r, *stage), b = dc_recipe_hash(again, *stage),
                       c = dc_recipe_hash(copy, *stage);
         if (!dc_hash_equal(&a, &b) || !dc_hash_equal(&a, &c)) abort();

@@ -75,7 +75,7 @@ static int64_t load(dc_error *err)
 {
     int found = 7;
     fill(999);
-    if (dc_ckpt_load(dir, &found, &f->s, &f->params, NULL, err) != DC_OK) return -2;
+    if (dc_ckpt_load(dir, &found, &f->s, &f->params, NULL, NULL, err) != DC_OK) return -2;
     if (!found) return -1;
     assert_true(holds(f->s.step));
     return f->s.step;
@@ -162,7 +162,7 @@ static void test_round_trip(void **state)
     assert_true(bytes <= dc_ckpt_bytes(&f->params)); /* the forecast suffices */
     /* A folder that is not there holds none. */
     int found = 7;
-    assert_int_equal(dc_ckpt_load(temp_path("nowhere"), &found, &f->s, &f->params, NULL, NULL), DC_OK);
+    assert_int_equal(dc_ckpt_load(temp_path("nowhere"), &found, &f->s, &f->params, NULL, NULL, NULL), DC_OK);
     assert_int_equal(found, 0);
 }
 
@@ -321,12 +321,16 @@ static void test_recipe(void **state)
     if (dc_recipe_parse(&r, text, "r.yaml", NULL, 0, &err)) fail_msg("%s", err.message);
     fill(10);
     assert_int_equal(dc_ckpt_save(dir, &f->s, &f->params, r, 2, NULL), DC_OK);
-    assert_int_equal(dc_ckpt_load(dir, &found, &f->s, &f->params, r, NULL), DC_OK);
+    assert_int_equal(dc_ckpt_load(dir, &found, &f->s, &f->params, r, "T", NULL), DC_OK);
     assert_true(found && holds(10));
     assert_int_equal(dc_recipe_set(r, "train.learning_rate", "2e-3", NULL), DC_OK);
-    assert_int_equal(dc_ckpt_load(dir, &found, &f->s, &f->params, r, &err), DC_EMISMATCH);
-    assert_non_null(strstr(err.message, "learning_rate"));
+    assert_int_equal(dc_ckpt_load(dir, &found, &f->s, &f->params, r, "T", &err), DC_EMISMATCH);
+    assert_non_null(strstr(err.message, "train.learning_rate is 0.002"));
+    assert_non_null(strstr(err.message, "0.001"));
     assert_int_equal(found, 0);
+    /* Another stage's checkpoint does not mind. */
+    assert_int_equal(dc_ckpt_load(dir, &found, &f->s, &f->params, r, "s", NULL), DC_OK);
+    assert_true(found && holds(10));
     dc_recipe_free(r);
 }
 
