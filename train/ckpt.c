@@ -75,8 +75,8 @@ static int save_state(const char *dir, const dc_train_state *s, const dc_params 
         json_pack("{s:i, s:I, s:I, s:I, s:I, s:{s:I, s:I, s:I}, s:I, s:I, s:I, s:s}", "version", DC_CKPT_VERSION,
                   "step", (json_int_t)s->step, "micro", (json_int_t)s->micro, "tokens", (json_int_t)s->tokens,
                   "trained_tokens", (json_int_t)s->trained_tokens, "position", "epoch", (json_int_t)s->position.epoch,
-                  "window", (json_int_t)s->position.window, "bin", (json_int_t)s->position.bin, "metrics_bytes",
-                  (json_int_t)s->metrics_bytes, "evaluated", (json_int_t)s->evaluated, "parameters",
+                  "window", (json_int_t)s->position.window, "bin", (json_int_t)s->position.bin, "metrics_lines",
+                  (json_int_t)s->metrics_lines, "evaluated", (json_int_t)s->evaluated, "parameters",
                   (json_int_t)dc_params_count(p), "device", dc_dev_path(p->dev));
     int rc;
     put_loss(state, "loss", s->loss);

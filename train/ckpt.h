@@ -2,7 +2,7 @@
  *
  * Written to a staging directory, every file synced, manifest.json with sizes and hashes last, then renamed: a kill at any point leaves
  * the last good one. Holds parameters and AdamW's moments by global index (state.safetensors), and in state.json: step, position, rng keys, metrics so far
- * (as a length of metrics.jsonl), recipe, device path, format version. The newest checkpoint whose manifest holds is used; a damaged
+ * (as lines of metrics.jsonl), recipe, device path, format version. The newest checkpoint whose manifest holds is used; a damaged
  * one is named in a warning. */
 #ifndef DC_TRAIN_CKPT_H
 #define DC_TRAIN_CKPT_H
@@ -23,7 +23,7 @@ typedef struct dc_train_state {
     int64_t micro; /* micro-batches done, for dropout's counter */
     int64_t tokens, trained_tokens;
     dc_position position;
-    int64_t metrics_bytes;           /* metrics.jsonl is cut to this on resume */
+    int64_t metrics_lines;           /* metrics.jsonl is cut behind them on resume */
     int64_t evaluated;               /* the last step that was evaluated */
     double loss, eval_loss, eval_kd; /* of the last step and the last evaluation; NaN: none */
     float *m, *v;                    /* AdamW moments of all parameters, flat in list order, on the device */

@@ -17,7 +17,7 @@ extern "C" {
 #define DC_CKPT_MANIFEST "manifest.json"
 #define DC_CKPT_STAGING  ".tmp" /* suffix of a directory that is being written */
 
-enum { DC_CKPT_VERSION = 1, DC_CKPT_PIECE = 1 << 18, DC_CKPT_PARTS = 3 };
+enum { DC_CKPT_VERSION = 2, DC_CKPT_PIECE = 1 << 18, DC_CKPT_PARTS = 3 };
 extern const char *const dc_ckpt_part[DC_CKPT_PARTS]; /* "param", "m", "v": prefixes of tensor names */
 
 /* DIR/checkpoint-<step><suffix>; the caller's; NULL when memory is out. */

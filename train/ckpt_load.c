@@ -127,8 +127,10 @@ static int read_state(const char *path, dc_train_state *s, const dc_params *p, c
     DC_TRY(dc_json_load(&state, file, err));
     DC_TRY(dc_json_i64(&version, state, "version", 0, file, err));
     if (version != DC_CKPT_VERSION) {
-        rc = dc_fail(err, DC_EFORMAT, "%s has format version %" PRId64 "; this decant reads version %d%s", file,
-                     version, DC_CKPT_VERSION, version > DC_CKPT_VERSION ? ": it was written by a newer decant" : "");
+        rc = dc_fail(err, DC_EFORMAT, "%s has format version %" PRId64 "; this decant reads version %d: %s", file,
+                     version, DC_CKPT_VERSION,
+                     version > DC_CKPT_VERSION ? "use a newer decant"
+                                               : "end the run with an older decant, or begin anew with --restart");
         goto done;
     }
     DC_TRY(dc_json_i64(&parameters, state, "parameters", 0, file, err));
@@ -149,7 +151,7 @@ static int read_state(const char *path, dc_train_state *s, const dc_params *p, c
     DC_TRY(dc_json_i64(&s->position.epoch, position, "epoch", 0, file, err));
     DC_TRY(dc_json_i64(&s->position.window, position, "window", 0, file, err));
     DC_TRY(dc_json_i64(&s->position.bin, position, "bin", 0, file, err));
-    DC_TRY(dc_json_i64(&s->metrics_bytes, state, "metrics_bytes", 0, file, err));
+    DC_TRY(dc_json_i64(&s->metrics_lines, state, "metrics_lines", 0, file, err));
     DC_TRY(dc_json_i64(&s->evaluated, state, "evaluated", 0, file, err));
     s->loss = get_loss(state, "loss"), s->eval_loss = get_loss(state, "eval_loss"),
     s->eval_kd = get_loss(state, "eval_kd");

@@ -206,7 +206,7 @@ static int save(loop *l, dc_error *err)
         l->saved_step = l->s.step;
         return DC_OK;
     }
-    l->s.metrics_bytes = l->metrics.bytes;
+    l->s.metrics_lines = l->metrics.lines;
     const int rc = dc_ckpt_save(l->t->dir, &l->s, l->t->params, l->t->recipe, l->o.save_total_limit, err);
     if (rc == DC_OK) l->saved_step = l->s.step;
     return rc;
@@ -301,7 +301,7 @@ static int start(loop *l, dc_error *err)
     dc_loader_seek(t->loader, l->s.position);
     if (found)
         dc_log(DC_LOG_INFO, "%s  goes on behind step %" PRId64 " of %" PRId64, t->stage, l->s.step, l->o.max_steps);
-    if (!dc_comm_rank(t->comm)) DC_TRY(dc_metrics_open(&l->metrics, t->dir, l->s.metrics_bytes, err));
+    if (!dc_comm_rank(t->comm)) DC_TRY(dc_metrics_open(&l->metrics, t->dir, l->s.metrics_lines, err));
 done:
     return rc;
 }

@@ -1,26 +1,39 @@
 /* train/metrics.c */
 #include "train/metrics.h"
 
+#include <fcntl.h>
 #include <math.h>
 #include <unistd.h>
 
 #include "core/arena.h"
 #include "core/file.h"
 
-int dc_metrics_open(dc_metrics *m, const char *dir, int64_t bytes, dc_error *err)
+/* Reads up to `lines` whole lines into m->lines; where the last of them ends. */
+static off_t skip_lines(dc_metrics *m, int64_t lines)
+{
+    off_t at = 0, end = 0;
+    for (int c; m->lines < lines && (c = getc(m->file)) != EOF;) {
+        at++;
+        if (c == '\n') m->lines++, end = at;
+    }
+    return end;
+}
+
+int dc_metrics_open(dc_metrics *m, const char *dir, int64_t lines, dc_error *err)
 {
     *m = (dc_metrics){0};
     m->path = dc_path_join(dir, "metrics.jsonl");
     if (!m->path) return dc_fail_memory(err, 0, "a path");
-    const int64_t there = dc_file_size(m->path);
-    m->file = fopen(m->path, there >= 0 ? "r+" : "w");
-    m->bytes = there < bytes ? (there < 0 ? 0 : there) : bytes;
-    if (!m->file || ftruncate(fileno(m->file), (off_t)m->bytes) || fseeko(m->file, (off_t)m->bytes, SEEK_SET)) {
-        const int rc = dc_fail_errno(err, "write", m->path);
-        dc_metrics_close(m);
-        return rc;
+    const int fd = open(m->path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    m->file = fd < 0 ? NULL : fdopen(fd, "r+");
+    if (m->file) {
+        const off_t end = skip_lines(m, lines);
+        if (!ferror(m->file) && !fseeko(m->file, end, SEEK_SET) && !ftruncate(fd, end)) return DC_OK;
     }
-    return DC_OK;
+    const int rc = dc_fail_errno(err, "write", m->path);
+    if (fd >= 0 && !m->file) close(fd);
+    dc_metrics_close(m);
+    return rc;
 }
 
 static int put(dc_metrics *m, dc_str *line, dc_error *err)
@@ -29,7 +42,7 @@ static int put(dc_metrics *m, dc_str *line, dc_error *err)
     if (line->failed) rc = dc_fail_memory(err, line->n, "a line of metrics");
     else if (fwrite(line->data, 1, line->n, m->file) != line->n || fflush(m->file))
         rc = dc_fail_errno(err, "write", m->path);
-    else m->bytes += (int64_t)line->n;
+    else m->lines++;
     dc_str_release(line);
     return rc;
 }

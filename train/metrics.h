@@ -19,11 +19,12 @@ extern "C" {
 typedef struct dc_metrics {
     FILE *file;
     char *path; /* owned */
-    int64_t bytes;
+    int64_t lines;
 } dc_metrics;
 
-/* Opens DIR/metrics.jsonl for appending behind its first `bytes` bytes; what was behind them is cut: those steps come again. */
-int dc_metrics_open(dc_metrics *m, const char *dir, int64_t bytes, dc_error *err);
+/* Opens DIR/metrics.jsonl for appending behind its first `lines` lines; what was behind them is cut: those steps come again. A file with
+ * fewer, or none, is gone on with as it is, but for an unfinished line at its end. */
+int dc_metrics_open(dc_metrics *m, const char *dir, int64_t lines, dc_error *err);
 
 typedef struct dc_step_line {
     int64_t step, tokens;

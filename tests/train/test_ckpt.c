@@ -42,7 +42,7 @@ static void fill(int64_t step)
         for (int64_t i = 0; i < NUMBERS; i++) f->values[part][i] = value(step, part, i);
     f->s.step = step, f->s.micro = step * 4, f->s.tokens = step * 100, f->s.trained_tokens = step * 70;
     f->s.position = (dc_position){.epoch = step / 3, .window = step, .bin = step * 2};
-    f->s.metrics_bytes = step * 200, f->s.evaluated = step - 1;
+    f->s.metrics_lines = step * 200, f->s.evaluated = step - 1;
     f->s.loss = 0.1 * (double)step, f->s.eval_loss = 1.0 / (double)step, f->s.eval_kd = (double)NAN;
 }
 
@@ -54,7 +54,7 @@ static int holds(int64_t step)
     const dc_position at = f->s.position;
     return f->s.step == step && f->s.micro == step * 4 && f->s.tokens == step * 100 &&
            f->s.trained_tokens == step * 70 && at.epoch == step / 3 && at.window == step && at.bin == step * 2 &&
-           f->s.metrics_bytes == step * 200 && f->s.evaluated == step - 1 && f->s.loss == 0.1 * (double)step &&
+           f->s.metrics_lines == step * 200 && f->s.evaluated == step - 1 && f->s.loss == 0.1 * (double)step &&
            f->s.eval_loss == 1.0 / (double)step && isnan(f->s.eval_kd);
 }
 
@@ -279,8 +279,11 @@ static void test_refusals(void **state)
     save_ok(20, 2);
     forge(20, "version", json_integer(DC_CKPT_VERSION + 1));
     refused(DC_EFORMAT, "newer decant");
-    forge(20, "version", json_integer(0));
-    refused(DC_EFORMAT, "version 0");
+    refused(DC_EFORMAT, "checkpoint-20/state.json has format version 3; this decant reads version 2");
+    forge(20, "version", json_integer(1)); /* it counted bytes of metrics.jsonl */
+    refused(DC_EFORMAT,
+            "checkpoint-20/state.json has format version 1; this decant reads version 2: end the run with an older");
+    refused(DC_EFORMAT, "--restart");
     forge(20, "version", json_integer(DC_CKPT_VERSION));
     forge(20, "step", json_string("x"));
     refused(DC_EFORMAT, "step");

@@ -64,8 +64,8 @@ static void test_keys(void **state)
     assert_int_equal(dc_metrics_open(&m, temp_dir, 0, NULL), DC_OK);
     assert_int_equal(dc_metrics_step(&m, &step_line, NULL), DC_OK);
     assert_int_equal(dc_metrics_eval(&m, 7, &step_line.sums, 0, 1.5, NULL), DC_OK);
-    assert_int_equal(m.bytes, dc_file_size(temp_path("metrics.jsonl"))); /* each line is flushed */
-    json_t *list = lines(2);
+    assert_int_equal(m.lines, 2);
+    json_t *list = lines(2); /* each line is flushed */
     assert_true(number(list, 0, "step") == 7 && number(list, 0, "loss") == 1.5 && number(list, 0, "ce") == 2 &&
                 number(list, 0, "kd") == 1);
     assert_true(number(list, 0, "grad_norm") == 0.5 && number(list, 0, "learning_rate") == 3e-5 &&
@@ -80,6 +80,14 @@ static void test_keys(void **state)
     dc_metrics_close(&m);
 }
 
+static void are_steps(int64_t first, int64_t last)
+{
+    json_t *list = lines((size_t)(last - first + 1));
+    for (int64_t step = first; step <= last; step++)
+        assert_true(number(list, (size_t)(step - first), "step") == (double)step);
+    json_decref(list);
+}
+
 /* A resume cuts what came behind its checkpoint, and those steps come again. */
 static void test_resume(void **state)
 {
@@ -88,19 +96,44 @@ static void test_resume(void **state)
     remove(temp_path("metrics.jsonl"));
     assert_int_equal(dc_metrics_open(&m, temp_dir, 0, NULL), DC_OK);
     put_lines(&m, 1, 2);
-    const int64_t kept = m.bytes;
     put_lines(&m, 3, 5);
     dc_metrics_close(&m);
-    assert_int_equal(dc_metrics_open(&m, temp_dir, kept, NULL), DC_OK);
+    assert_int_equal(dc_metrics_open(&m, temp_dir, 2, NULL), DC_OK);
+    assert_int_equal(m.lines, 2);
     put_lines(&m, 3, 3);
-    json_t *list = lines(3);
-    for (size_t i = 0; i < 3; i++) assert_true(number(list, i, "step") == (double)i + 1);
-    json_decref(list);
+    are_steps(1, 3);
     dc_metrics_close(&m);
-    /* A file that lost its end: what is there stays. */
-    assert_int_equal(dc_metrics_open(&m, temp_dir, 1 << 20, NULL), DC_OK);
-    put_lines(&m, 9, 9);
-    json_decref(lines(4));
+    /* Another length of the seconds is no other place. */
+    char text[2048], *at = text;
+    for (int step = 1; step <= 4; step++)
+        at += sprintf(at, "{\"step\": %d, \"seconds\": %s}\n", step, step % 2 ? "123456.7890" : "0.1");
+    temp_write("metrics.jsonl", text, (size_t)(at - text));
+    assert_int_equal(dc_metrics_open(&m, temp_dir, 2, NULL), DC_OK);
+    put_lines(&m, 3, 3);
+    are_steps(1, 3);
+    dc_metrics_close(&m);
+}
+
+/* What a file has, when it is not all, stays; an unfinished line goes, or the next would be spoilt too. */
+static void test_shorter(void **state)
+{
+    (void)state;
+    static const char torn[] = "{\"step\": 1}\n{\"step\": 2}\n{\"st";
+    dc_metrics m;
+    for (size_t n = 0; n < sizeof torn; n++) {
+        const int whole = n < 12 ? 0 : n < 24 ? 1 : 2;
+        temp_write("metrics.jsonl", torn, n);
+        assert_int_equal(dc_metrics_open(&m, temp_dir, 5, NULL), DC_OK);
+        assert_int_equal(m.lines, whole);
+        put_lines(&m, whole + 1, whole + 1);
+        are_steps(1, whole + 1);
+        dc_metrics_close(&m);
+    }
+    remove(temp_path("metrics.jsonl"));
+    assert_int_equal(dc_metrics_open(&m, temp_dir, 5, NULL), DC_OK);
+    assert_int_equal(m.lines, 0);
+    put_lines(&m, 6, 7);
+    are_steps(6, 7);
     dc_metrics_close(&m);
 }
 
@@ -152,10 +185,8 @@ static void test_failures(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_no_numbers),
-        cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_keys),       cmocka_unit_test(test_resume),   cmocka_unit_test(test_shorter),
+        cmocka_unit_test(test_no_numbers), cmocka_unit_test(test_failures),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }
