@@ -1,6 +1,7 @@
 """A run that is killed or stopped at any moment, and started again by the same command, ends with the bytes it would have had.
 
-python3 tests/e2e/kill.py [PROGRAM] [--kills=N] [--seed=S]: N times kill -9 (6), at moments drawn from S (1)."""
+python3 tests/e2e/kill.py [PROGRAM] [--kills=N] [--seed=S]: N times kill -9 (6), at moments drawn from S (1).
+With --quickstart instead: N times (20) in configs/quickstart.yaml itself, which takes several runs of some minutes."""
 import os
 import pathlib
 import random
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from common import Folder, check, decant, differing, leftovers, main, make_data, name_of, start, succeed, write_recipe
+from common import ROOT, Folder, check, decant, differing, leftovers, main, make_data, name_of, start, succeed, write_recipe
 
 COMMAND = ("run", "recipe.yaml")
 
@@ -27,31 +28,43 @@ def home(folder, name):
     return made
 
 
-def undisturbed(folder):
-    there = home(folder, "undisturbed")
+def timed(command, there, **more):
+    """A whole run of the command; its output folder and its seconds."""
     began = time.monotonic()
-    succeed(*COMMAND, cwd=there)
+    succeed(*command, cwd=there, **more)
     return there / "out", time.monotonic() - began
+
+
+def undisturbed(folder):
+    return timed(COMMAND, home(folder, "undisturbed"))
+
+
+def last_checkpoints(out):
+    steps = {}
+    for path in out.rglob("checkpoint-*"):
+        steps.setdefault(path.parent, []).append(int(path.name.split("-")[1]))
+    return tuple(f"{folder.relative_to(out)}/checkpoint-{max(there)}/" for folder, there in steps.items())
 
 
 def same_as(plain, other, story):
     """Which checkpoints are kept beside the last one depends on where a run was stopped; nothing else does."""
     kept = re.compile(r"/checkpoint-\d+/")
-    last = ("teacher/train/checkpoint-6/", "train/checkpoint-8/", "train/control/checkpoint-8/")
+    last = last_checkpoints(plain)
+    check(last, f"no checkpoint below {plain}")
     found = [n for n in differing(plain, other) if not kept.search(n) or n.startswith(last)]
     check(not found, f"{story}: these files differ from the undisturbed run's:", *found)
     check(not leftovers(other), f"{story}: left behind:", *leftovers(other))
 
 
-def finish(there, story):
-    done = decant(*COMMAND, cwd=there)
+def finish(there, story, command=COMMAND, **more):
+    done = decant(*command, cwd=there, **more)
     check(done.code == 0, f"{story}: the same command again: exit {done.code}", done.err)
 
 
-def disturb(there, number, delay, log):
+def disturb(there, number, delay, log, command=COMMAND):
     """Sends the signal `delay` seconds after the program began to work; the exit code."""
     with open(log, "wb") as stderr:
-        process = start(*COMMAND, cwd=there, log=stderr)
+        process = start(*command, cwd=there, log=stderr)
         try:
             process.wait(delay)
         except subprocess.TimeoutExpired:
@@ -75,6 +88,32 @@ def kill_9():
                 story += f" after {delay:.3f} s"
             finish(there, story)
             same_as(plain, there / "out", story)
+
+
+def quickstart():
+    """Up to five kills on each output folder, at moments spread over the whole run: each comes as long after the last resume as the two moments
+    are apart."""
+    command = ("run", ROOT / "configs/quickstart.yaml", "output_dir=out")
+    draw = random.Random(option("seed", 1))
+    kills, met = option("kills", 20), 0
+    with Folder() as folder:
+        for name in ("undisturbed", *map(str, range(0, kills, 5))):
+            (folder / name).mkdir()
+        plain, seconds = timed(command, folder / "undisturbed", timeout=3600)
+        for n in ("train/adapter/adapter_model.safetensors", "export/out-Q8_0.gguf", "export/out-Q4_0.gguf"):
+            check((plain / n).is_file(), f"{n} is not there")
+        for first in range(0, kills, 5):
+            there, story, before = folder / str(first), "kill -9", 0
+            for moment in sorted(draw.uniform(0, 0.95 * seconds) for _ in range(min(5, kills - first))):
+                code = disturb(there, signal.SIGKILL, moment - before, there / "log", command)
+                check(code in (0, -signal.SIGKILL), f"{story}: exit {name_of(code)}", (there / "log").read_text())
+                met += code != 0
+                story += f" after {moment - before:.3f} s"
+                before = moment
+            finish(there, story, command, timeout=3600)
+            same_as(plain, there / "out", story)
+            print(f"        {story}: the same bytes", flush=True)
+    check(2 * met > kills, f"only {met} of {kills} kills met a run at work")
 
 
 def handlers_stand(process):
@@ -166,4 +205,4 @@ def in_stages():
         same_as(plain, there / "out", "a SIGTERM in every stage")
 
 
-main([kill_9, signals, in_stages])
+main([quickstart] if "--quickstart" in sys.argv else [kill_9, signals, in_stages])
