@@ -50,6 +50,8 @@ const char *dc_h5_path(const dc_h5_file *f);
 int dc_h5_get_text(const char **out, const dc_h5_file *f, const char *name, dc_error *err); /* borrowed */
 int dc_h5_get_int(int64_t *out, const dc_h5_file *f, const char *name, dc_error *err);
 int dc_h5_get_real(double *out, const dc_h5_file *f, const char *name, dc_error *err);
+/* A text that is the hex of a hash, or empty. */
+int dc_h5_get_hash(dc_hash *out, const dc_h5_file *f, const char *name, dc_error *err);
 /* A column by name: its number, or DC_EFORMAT when it is missing or of another type. */
 int dc_h5_find(int *column, const dc_h5_file *f, const char *name, dc_h5_type type, dc_error *err);
 int64_t dc_h5_items(const dc_h5_file *f, int column);

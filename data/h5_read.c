@@ -379,6 +379,18 @@ int dc_h5_get_real(double *out, const dc_h5_file *f, const char *name, dc_error 
     return rc;
 }
 
+int dc_h5_get_hash(dc_hash *out, const dc_h5_file *f, const char *name, dc_error *err)
+{
+    const char *text = NULL;
+    const int rc = dc_h5_get_text(&text, f, name, err);
+    if (rc != DC_OK) return rc;
+    const size_t n = strlen(text);
+    if (n != 0 && n != 32) return dc_fail(err, DC_EFORMAT, "%s: attribute '%s' is not a hash", dc_h5_path(f), name);
+    *out = (dc_hash){""};
+    memcpy(out->hex, text, n);
+    return DC_OK;
+}
+
 int dc_h5_find(int *number, const dc_h5_file *f, const char *name, dc_h5_type type, dc_error *err)
 {
     static const char *const names[DC_H5_TYPES] = {"u8", "u16", "u32", "u64", "f16", "f32"};

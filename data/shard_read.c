@@ -27,27 +27,15 @@ struct dc_set {
     uint16_t *narrow_ids;      /* [longest], when ids have two bytes */
 };
 
-static int get_hash(dc_hash *out, const dc_h5_file *f, const char *name, dc_error *err)
-{
-    const char *text = NULL;
-    const int rc = dc_h5_get_text(&text, f, name, err);
-    if (rc != DC_OK) return rc;
-    const size_t n = strlen(text);
-    if (n != 0 && n != 32) return dc_fail(err, DC_EFORMAT, "%s: attribute '%s' is not a hash", dc_h5_path(f), name);
-    memset(out, 0, sizeof *out);
-    memcpy(out->hex, text, n);
-    return DC_OK;
-}
-
 static int get_info(dc_set_info *info, const dc_h5_file *f, dc_error *err)
 {
     int rc = DC_OK;
     *info = (dc_set_info){0};
     DC_TRY(dc_h5_get_int(&info->vocab_size, f, "vocab_size", err));
     DC_TRY(dc_h5_get_int(&info->max_length, f, "max_length", err));
-    DC_TRY(get_hash(&info->tokenizer, f, "tokenizer", err));
-    DC_TRY(get_hash(&info->chat_template, f, "chat_template", err));
-    DC_TRY(get_hash(&info->settings, f, "settings", err));
+    DC_TRY(dc_h5_get_hash(&info->tokenizer, f, "tokenizer", err));
+    DC_TRY(dc_h5_get_hash(&info->chat_template, f, "chat_template", err));
+    DC_TRY(dc_h5_get_hash(&info->settings, f, "settings", err));
     if (info->vocab_size < 1 || info->vocab_size > INT32_MAX || info->max_length < 1 || info->max_length > INT32_MAX)
         rc = dc_fail(err, DC_EFORMAT, "%s: a vocabulary of %lld and documents of up to %lld tokens are not possible",
                      dc_h5_path(f), (long long)info->vocab_size, (long long)info->max_length);
@@ -106,7 +94,7 @@ static int open_file(dc_set *s, int64_t i, const char *dir, const char *set, int
     DC_TRY(dc_h5_get_int(&number, f->h5, "file", err));
     DC_TRY(dc_h5_get_int(&first, f->h5, "first_doc", err));
     DC_TRY(dc_h5_get_int(last, f->h5, "last", err));
-    DC_TRY(get_hash(&s->hash, f->h5, "hash", err));
+    DC_TRY(dc_h5_get_hash(&s->hash, f->h5, "hash", err));
     if (number != i || first != s->docs) {
         rc = dc_fail(err, DC_EFORMAT,
                      "%s says it is file %lld and begins with document %lld; expected file %lld and document %lld",

@@ -50,18 +50,6 @@ done:
     return rc;
 }
 
-static int get_hash(dc_hash *out, const dc_h5_file *f, const char *name, dc_error *err)
-{
-    const char *text = NULL;
-    const int rc = dc_h5_get_text(&text, f, name, err);
-    if (rc != DC_OK) return rc;
-    const size_t n = strlen(text);
-    if (n != 0 && n != 32) return dc_fail(err, DC_EFORMAT, "%s: attribute '%s' is not a hash", dc_h5_path(f), name);
-    memset(out, 0, sizeof *out);
-    memcpy(out->hex, text, n);
-    return DC_OK;
-}
-
 int dc_store_get_info(dc_store_info *info, const dc_h5_file *f, dc_error *err)
 {
     const char *kind = "";
@@ -74,10 +62,10 @@ int dc_store_get_info(dc_store_info *info, const dc_h5_file *f, dc_error *err)
     DC_TRY(dc_h5_get_real(&info->temperature, f, "temperature", err));
     DC_TRY(dc_h5_get_int(&info->vocab_size, f, "vocab_size", err));
     DC_TRY(dc_h5_get_int(&seed, f, "seed", err));
-    DC_TRY(get_hash(&info->teacher, f, "teacher", err));
-    DC_TRY(get_hash(&info->data, f, "data", err));
-    DC_TRY(get_hash(&info->tokenizer, f, "tokenizer", err));
-    DC_TRY(get_hash(&info->chat_template, f, "chat_template", err));
+    DC_TRY(dc_h5_get_hash(&info->teacher, f, "teacher", err));
+    DC_TRY(dc_h5_get_hash(&info->data, f, "data", err));
+    DC_TRY(dc_h5_get_hash(&info->tokenizer, f, "tokenizer", err));
+    DC_TRY(dc_h5_get_hash(&info->chat_template, f, "chat_template", err));
     memcpy(&info->seed, &seed, sizeof seed);
     info->kind = strcmp(kind, kinds[DC_TARGETS_TOPK]) ? DC_TARGETS_SAMPLED : DC_TARGETS_TOPK;
     const int64_t most = info->kind == DC_TARGETS_TOPK ? info->topk : info->n_samples;

@@ -200,6 +200,31 @@ static void refuses(const char *path, const char *format, int64_t version, const
     assert_null(f);
 }
 
+static void hashes_are_hashes(void **state)
+{
+    (void)state;
+    const dc_hash made = dc_hash_bytes("x", 1);
+    dc_h5_writer *w = NULL;
+    dc_h5_file *f = NULL;
+    dc_hash hash = made;
+    dc_error err = {0};
+    const char *path = temp_path("hashes.h5");
+    assert_int_equal(dc_h5_create(&w, path, "test.format", 1, NULL), DC_OK);
+    assert_int_equal(dc_h5_put_text(w, "made", made.hex, NULL), DC_OK);
+    assert_int_equal(dc_h5_put_text(w, "empty", "", NULL), DC_OK);
+    assert_int_equal(dc_h5_put_text(w, "short", made.hex + 1, NULL), DC_OK);
+    assert_int_equal(dc_h5_commit(w, NULL), DC_OK);
+    assert_int_equal(dc_h5_open(&f, path, "test.format", 1, NULL), DC_OK);
+    assert_int_equal(dc_h5_get_hash(&hash, f, "empty", NULL), DC_OK);
+    assert_string_equal(hash.hex, "");
+    assert_int_equal(dc_h5_get_hash(&hash, f, "made", NULL), DC_OK);
+    assert_string_equal(hash.hex, made.hex);
+    assert_int_equal(dc_h5_get_hash(&hash, f, "short", &err), DC_EFORMAT);
+    assert_non_null(strstr(err.message, "hashes.h5: attribute 'short' is not a hash"));
+    assert_string_equal(hash.hex, made.hex);
+    dc_h5_close(f);
+}
+
 static void refusals_say_why(void **state)
 {
     (void)state;
@@ -403,6 +428,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(the_same_input_gives_the_same_bytes),
         cmocka_unit_test(hdf5_reads_it),
         cmocka_unit_test(a_small_cache_is_enough),
+        cmocka_unit_test(hashes_are_hashes),
         cmocka_unit_test(refusals_say_why),
         cmocka_unit_test(every_truncation_is_refused),
         cmocka_unit_test(no_flipped_bit_goes_through),
