@@ -49,6 +49,11 @@ static int on_done(void *context, size_t i, const int32_t *ids, size_t n, int en
     return DC_OK;
 }
 
+static int put_message(json_t *messages, const char *role, const char *content)
+{
+    return json_array_append_new(messages, json_pack("{s:s, s:s}", "role", role, "content", content));
+}
+
 static int chat_prompt(dc_str *out, const dc_tokenizer *t, const char *prompt, const char *system, dc_error *err)
 {
     int rc = DC_OK;
@@ -59,17 +64,11 @@ static int chat_prompt(dc_str *out, const dc_tokenizer *t, const char *prompt, c
         rc = dc_fail(err, DC_EMISMATCH, "--chat: the model has no chat template; give the prompt without --chat");
         goto done;
     }
-    if (system) json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "system", "content", system));
-    json_array_append_new(messages, json_pack("{s:s, s:s}", "role", "user", "content", prompt));
-    size_t n_bos = 0, n_eos = 0;
-    const char *bos = dc_tokenizer_bos(t) >= 0 ? dc_token_bytes(t, dc_tokenizer_bos(t), &n_bos) : "";
-    const char *eos = dc_tokenizer_eos(t) >= 0 ? dc_token_bytes(t, dc_tokenizer_eos(t), &n_eos) : "";
-    variables = json_pack("{s:O, s:b, s:o, s:o}", "messages", messages, "add_generation_prompt", 1, "bos_token",
-                          json_stringn(bos ? bos : "", n_bos), "eos_token", json_stringn(eos ? eos : "", n_eos));
-    if (!variables) {
-        rc = dc_fail(err, DC_EFORMAT, "--prompt is not valid UTF-8");
+    if ((system && put_message(messages, "system", system)) || put_message(messages, "user", prompt)) {
+        rc = dc_fail(err, DC_EFORMAT, "--prompt and --system must be valid UTF-8 for --chat");
         goto done;
     }
+    DC_TRY(dc_chat_variables(&variables, messages, NULL, NULL, t, 1, err));
     DC_TRY(dc_template_new(&chat, source, "chat_template", err));
     DC_TRY(dc_template_render(chat, out, NULL, variables, (int64_t)time(NULL), err));
 done:

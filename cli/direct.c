@@ -35,9 +35,11 @@ int dc_direct_check(const dc_cli *cli, dc_error *err)
 
 int dc_direct_target(const dc_cli *cli, const char *path, dc_error *err)
 {
-    if (!dc_path_exists(path)) return DC_OK;
+    dc_path_info there;
+    const int rc = dc_path_look(&there, path, err);
+    if (rc != DC_OK || !there.exists) return rc;
     if (!dc_cli_get(cli, "--force")) return dc_fail(err, DC_EUSAGE, "%s is there already; --force replaces it", path);
-    if (!dc_path_is_dir(path)) return DC_OK;
+    if (!there.is_dir) return DC_OK;
     char *config = dc_path_join(path, "config.json");
     if (!config) return dc_fail_memory(err, strlen(path), "a path");
     const int is_model = dc_path_exists(config);

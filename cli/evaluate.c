@@ -28,11 +28,10 @@ static int render(work *w, dc_str *text, json_t *messages, dc_error *err)
     if (!source)
         return dc_fail(err, DC_EMISMATCH, "%s: a prompt is a list of messages, and the model has no chat template",
                        w->task->path);
+    json_t *variables = NULL;
     int rc = w->chat ? DC_OK : dc_template_new(&w->chat, source, "chat_template", err);
-    if (rc != DC_OK) return rc;
-    json_t *variables = json_pack("{s:O, s:b}", "messages", messages, "add_generation_prompt", 1);
-    rc = variables ? dc_template_render(w->chat, text, NULL, variables, 0, err)
-                   : dc_fail_memory(err, 0, "a conversation");
+    if (rc == DC_OK) rc = dc_chat_variables(&variables, messages, NULL, NULL, w->t, 1, err);
+    if (rc == DC_OK) rc = dc_template_render(w->chat, text, NULL, variables, 0, err);
     json_decref(variables);
     return rc;
 }

@@ -40,9 +40,11 @@ static int add_line(dc_metrics_file *m, const json_t *line, dc_error *err)
 int dc_metrics_read(dc_metrics_file *out, const char *path, dc_error *err)
 {
     dc_map map;
+    dc_path_info there;
     *out = (dc_metrics_file){0};
-    if (!dc_path_exists(path)) return DC_OK;
-    int rc = dc_map_open(&map, path, err);
+    int rc = dc_path_look(&there, path, err);
+    if (rc != DC_OK || !there.exists) return rc;
+    rc = dc_map_open(&map, path, err);
     if (rc != DC_OK) return rc;
     const char *at = (const char *)map.data, *end = at + map.size;
     while (rc == DC_OK && at < end) {

@@ -17,18 +17,31 @@ static char *stage_file(const dc_session *s, const char *folder, const char *nam
     return dc_session_path(s, below, err);
 }
 
-/* The summary of a finished stage, or NULL: one that cannot be read counts as none. */
-static json_t *read_summary(const dc_session *s, const char *folder)
+/* A JSON file of the run, or NULL: damaged text counts as none. Takes the path, which may be NULL when memory is out. */
+static int read_json(json_t **out, char *path, dc_error *err)
 {
-    json_t *summary = NULL;
-    char *path = stage_file(s, folder, "summary.json", NULL);
-    if (path && dc_path_exists(path)) dc_json_load(&summary, path, NULL);
-    dc_free(path);
-    if (summary && json_integer_value(json_object_get(summary, "version")) != SUMMARY_VERSION) {
-        json_decref(summary);
-        summary = NULL;
+    dc_error damage = {0};
+    dc_path_info there;
+    *out = NULL;
+    int rc = path ? dc_path_look(&there, path, err) : DC_ENOMEM;
+    if (rc == DC_OK && there.exists) {
+        rc = dc_json_load(out, path, &damage);
+        if (rc == DC_EFORMAT) rc = DC_OK;
+        else if (rc != DC_OK) dc_fail(err, (dc_code)rc, "%s", damage.message);
     }
-    return summary;
+    dc_free(path);
+    return rc;
+}
+
+/* The summary of a finished stage, or NULL. */
+static int read_summary(json_t **out, const dc_session *s, const char *folder, dc_error *err)
+{
+    const int rc = read_json(out, stage_file(s, folder, "summary.json", err), err);
+    if (*out && json_integer_value(json_object_get(*out, "version")) != SUMMARY_VERSION) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return rc;
 }
 
 static int has_text(const json_t *object, const char *key, const char *text)
@@ -47,16 +60,6 @@ static char *record_file(const dc_session *s, const char *folder, dc_error *err)
     char below[128];
     snprintf(below, sizeof below, ".stages/%s.json", folder);
     return dc_session_path(s, below, err);
-}
-
-/* NULL when the stage was never begun here; one that cannot be read counts as none. */
-static json_t *read_record(const dc_session *s, const char *folder)
-{
-    json_t *record = NULL;
-    char *path = record_file(s, folder, NULL);
-    if (path && dc_path_exists(path)) dc_json_load(&record, path, NULL);
-    dc_free(path);
-    return record;
 }
 
 static int write_record(const dc_session *s, const dc_stage *stage, int ready, dc_error *err)
@@ -86,9 +89,11 @@ static int refuse_foreign(const dc_session *s, const char *folder, dc_error *err
 {
     char **names = NULL;
     size_t n = 0;
+    dc_path_info there;
     char *path = dc_session_path(s, folder, err);
     if (!path) return DC_ENOMEM;
-    int rc = dc_path_is_dir(path) ? dc_dir_list(&names, &n, path, err) : DC_OK;
+    int rc = dc_path_look(&there, path, err);
+    if (rc == DC_OK && there.is_dir) rc = dc_dir_list(&names, &n, path, err);
     if (rc == DC_OK && n)
         rc = dc_fail(err, DC_EMISMATCH,
                      "%s holds files (%s ...) that no run of this output_dir wrote. Choose another output_dir, or move "
@@ -127,7 +132,8 @@ static int begin_anew(const dc_session *s, const dc_stage *stage, dc_error *err)
 static int take_folder(const dc_session *s, const dc_stage *stage, const char *resumes, dc_error *err)
 {
     int rc = DC_OK;
-    json_t *record = read_record(s, stage->folder);
+    json_t *record = NULL; /* when the stage was never begun here */
+    DC_TRY(read_json(&record, record_file(s, stage->folder, err), err));
     const int ready = json_is_true(json_object_get(record, "ready"));
     if (!record) {
         DC_TRY(refuse_foreign(s, stage->folder, err));
@@ -145,7 +151,8 @@ int dc_stage_begin(dc_stage *stage, int *kept, const dc_session *s, const char *
                    const char *resumes, dc_hash key, dc_error *err)
 {
     *stage = (dc_stage){.name = name, .folder = folder, .key = key, .began = dc_now()};
-    stage->summary = read_summary(s, folder);
+    const int rc = read_summary(&stage->summary, s, folder, err);
+    if (rc != DC_OK) return rc;
     *kept = !s->restart && stage->summary && has_text(stage->summary, "key", key.hex);
     if (*kept) {
         dc_log(DC_LOG_INFO, "%-9s kept    nothing it depends on has changed", name);
@@ -193,9 +200,10 @@ void dc_stage_release(dc_stage *stage)
 
 int dc_stage_output(dc_hash *out, const dc_session *s, const char *name, const char *folder, dc_error *err)
 {
-    json_t *summary = read_summary(s, folder);
+    json_t *summary;
+    int rc = read_summary(&summary, s, folder, err);
+    if (rc != DC_OK) return rc;
     const char *hex = json_string_value(json_object_get(summary, "output"));
-    int rc = DC_OK;
     if (hex && strlen(hex) == 32) memcpy(out->hex, hex, 33);
     else
         rc = dc_fail(err, DC_EMISMATCH,

@@ -150,10 +150,12 @@ static int measure_files(table *t, dc_error *err)
     int rc = DC_OK;
     char **names = NULL, *path = NULL;
     size_t n = 0;
+    dc_path_info there;
     const dc_model_options o = dc_model_defaults();
     char *dir = dc_session_path(t->s, "export", err);
     if (!dir) return DC_ENOMEM;
-    if (dc_path_is_dir(dir)) DC_TRY(dc_dir_list(&names, &n, dir, err));
+    DC_TRY(dc_path_look(&there, dir, err));
+    if (there.is_dir) DC_TRY(dc_dir_list(&names, &n, dir, err));
     for (size_t i = 0; i < n; i++) {
         dc_model *m = NULL;
         const char *end = strstr(names[i], ".gguf");
@@ -179,6 +181,7 @@ done:
 static int open_table(table *t, dc_error *err)
 {
     int rc = DC_OK;
+    dc_path_info there;
     const dc_model_options o = dc_model_defaults();
     char *data = dc_session_path(t->s, "data", err), *eval = dc_session_path(t->s, "data/eval-00000.h5", err);
     char *teacher = dc_recipe_has(t->s->recipe, "teacher") ? dc_session_teacher(t->s, err) : NULL;
@@ -188,7 +191,8 @@ static int open_table(table *t, dc_error *err)
     }
     DC_TRY(dc_session_tokenizer(&t->tokenizer, t->s, err));
     if (teacher) DC_TRY(dc_model_open(&t->teacher, t->s->dev, teacher, &o, err));
-    if (dc_path_exists(eval)) {
+    DC_TRY(dc_path_look(&there, eval, err));
+    if (there.exists) {
         DC_TRY(dc_set_open(&t->set, data, "eval", err));
         DC_TRY(dc_session_loader(&t->loader, t->s, t->set, "train", 1, 0, NULL, err));
         if (t->teacher) DC_TRY(dc_parity_reference_new(&t->reference, t->teacher, -1, t->loader, KL_TOKENS, err));

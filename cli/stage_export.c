@@ -95,12 +95,14 @@ done:
 static int parity_loader(dc_set **set, dc_loader **loader, const dc_session *s, dc_error *err)
 {
     int rc = DC_OK;
+    dc_path_info there;
     char *data = dc_session_path(s, "data", err), *eval = dc_session_path(s, "data/eval-00000.h5", err);
     if (!data || !eval) {
         rc = DC_ENOMEM;
         goto done;
     }
-    DC_TRY(dc_set_open(set, data, dc_path_exists(eval) ? "eval" : "train", err));
+    DC_TRY(dc_path_look(&there, eval, err));
+    DC_TRY(dc_set_open(set, data, there.exists ? "eval" : "train", err));
     DC_TRY(dc_session_loader(loader, s, *set, "train", 1, 0, NULL, err));
 done:
     dc_free(data);

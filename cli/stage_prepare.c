@@ -327,9 +327,11 @@ static int output_hash(const prepare *p, dc_hash *out, dc_error *err)
     int rc = DC_OK;
     for (size_t i = 0; rc == DC_OK && i < 3; i++) {
         dc_set *s = NULL;
+        dc_path_info there;
         snprintf(file, sizeof file, "%s-00000.h5", names[i]);
         char *path = dc_path_join(p->dir, file);
-        if (path && dc_path_exists(path)) {
+        rc = path ? dc_path_look(&there, path, err) : dc_fail_memory(err, 0, "a path");
+        if (rc == DC_OK && there.exists) {
             rc = dc_set_open(&s, p->dir, names[i], err);
             if (rc == DC_OK) {
                 const dc_hash one = dc_set_hash(s);

@@ -205,6 +205,7 @@ static int capture(const dc_session *s, dc_stage *stage, dc_error *err)
     int rc = DC_OK;
     dc_model *teacher = NULL;
     dc_tokenizer *t = NULL, *own = NULL;
+    dc_path_info there;
     char *path = dc_session_teacher(s, err), *data = dc_session_path(s, "data", err),
          *dir = dc_session_path(s, "teacher", err);
     char *eval = dc_session_path(s, "data/eval-00000.h5", err);
@@ -224,7 +225,8 @@ static int capture(const dc_session *s, dc_stage *stage, dc_error *err)
         goto done;
     }
     DC_TRY(capture_set(s, teacher, data, dir, "train", stage->summary, stage->times, err));
-    if (dc_path_exists(eval)) DC_TRY(capture_set(s, teacher, data, dir, "eval", stage->summary, stage->times, err));
+    DC_TRY(dc_path_look(&there, eval, err));
+    if (there.exists) DC_TRY(capture_set(s, teacher, data, dir, "eval", stage->summary, stage->times, err));
 done:
     dc_model_free(teacher);
     dc_tokenizer_free(t);

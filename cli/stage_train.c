@@ -60,6 +60,7 @@ static void bounds(const student *k, dc_plan_options *o)
 static int open_data(student *k, const dc_session *s, int64_t repeat, dc_error *err)
 {
     int rc = DC_OK;
+    dc_path_info there;
     char *eval = dc_session_path(s, "data/eval-00000.h5", err);
     k->data = dc_session_path(s, "data", err), k->targets = dc_session_path(s, "teacher", err);
     if (!eval || !k->data || !k->targets) {
@@ -68,7 +69,8 @@ static int open_data(student *k, const dc_session *s, int64_t repeat, dc_error *
     }
     DC_TRY(dc_set_open(&k->set, k->data, "train", err));
     DC_TRY(dc_session_loader(&k->loader, s, k->set, "train", 0, repeat, s->comm, err));
-    if (dc_path_exists(eval)) {
+    DC_TRY(dc_path_look(&there, eval, err));
+    if (there.exists) {
         DC_TRY(dc_set_open(&k->eval_set, k->data, "eval", err));
         DC_TRY(dc_session_loader(&k->eval_loader, s, k->eval_set, "train", 1, 0, s->comm, err));
     }

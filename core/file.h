@@ -52,6 +52,15 @@ int dc_file_write(const char *path, const void *bytes, size_t n, dc_error *err);
 int dc_file_publish(const char *tmp, const char *path, dc_error *err);
 int dc_file_copy(const char *from, const char *to, dc_error *err); /* through dc_writer */
 
+/* What stands at a path, links followed. Nothing: all 0, size -1. Only "no such file" is nothing; a disk that refuses to tell (EACCES, EIO) is
+ * an error, so that what it holds is neither passed over nor made anew. */
+typedef struct dc_path_info {
+    int exists, is_dir;
+    int64_t size; /* of a file; -1: it is none */
+} dc_path_info;
+int dc_path_look(dc_path_info *out, const char *path, dc_error *err);
+
+/* For choices that cost nothing when they are wrong (which reader tells the error): a refusal counts as no. */
 int dc_path_exists(const char *path);
 int dc_path_is_dir(const char *path);
 int64_t dc_file_size(const char *path); /* -1 when there is none */

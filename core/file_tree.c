@@ -14,6 +14,16 @@
 #include "core/arena.h"
 #include "core/file_internal.h"
 
+int dc_path_look(dc_path_info *out, const char *path, dc_error *err)
+{
+    struct stat st;
+    *out = (dc_path_info){.size = -1};
+    if (stat(path, &st)) return errno == ENOENT || errno == ENOTDIR ? DC_OK : dc_fail_errno(err, "look at", path);
+    out->exists = 1, out->is_dir = S_ISDIR(st.st_mode);
+    if (S_ISREG(st.st_mode)) out->size = st.st_size;
+    return DC_OK;
+}
+
 int dc_path_exists(const char *path)
 {
     struct stat st;
@@ -159,7 +169,8 @@ int dc_remove_tree(const char *path, dc_error *err)
 static int sync_one(const char *path, int is_dir, dc_error *err)
 {
     struct stat st;
-    if (!is_dir && (lstat(path, &st) || !S_ISREG(st.st_mode))) return DC_OK; /* a link is in its directory's data */
+    if (!is_dir && lstat(path, &st)) return dc_fail_errno(err, "sync", path);
+    if (!is_dir && !S_ISREG(st.st_mode)) return DC_OK; /* a link is in its directory's data */
     return dc_sync_path(path, err);
 }
 
@@ -169,7 +180,7 @@ static int rename_to_new(const char *from, const char *to)
     struct stat st;
     if (!renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE)) return 0;
     if (errno != EINVAL && errno != ENOSYS) return -1;
-    if (lstat(to, &st)) return rename(from, to); /* a file system that does not know the flag */
+    if (lstat(to, &st)) return errno == ENOENT ? rename(from, to) : -1; /* a file system that does not know the flag */
     errno = EEXIST;
     return -1;
 }

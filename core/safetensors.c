@@ -267,15 +267,22 @@ static int read_dir(dc_st *s, const char *dir, dc_error *err)
 {
     char *one = dc_path_join(dir, "model.safetensors"), *index = dc_path_join(dir, "model.safetensors.index.json");
     char *pickle = dc_path_join(dir, "pytorch_model.bin");
-    int rc;
-    if (!one || !index || !pickle) rc = dc_fail_memory(err, strlen(dir), "a path");
-    else if (dc_path_exists(one)) rc = read_file(s, one, err);
-    else if (dc_path_exists(index)) rc = read_index(s, dir, index, err);
+    dc_path_info of_one, of_index;
+    int rc = DC_OK;
+    if (!one || !index || !pickle) {
+        rc = dc_fail_memory(err, strlen(dir), "a path");
+        goto done;
+    }
+    DC_TRY(dc_path_look(&of_one, one, err));
+    DC_TRY(dc_path_look(&of_index, index, err));
+    if (of_one.exists) rc = read_file(s, one, err);
+    else if (of_index.exists) rc = read_index(s, dir, index, err);
     else
         rc = dc_fail(err, DC_EIO, "%s: holds neither model.safetensors nor model.safetensors.index.json%s", dir,
                      dc_path_exists(pickle)
                          ? ".\npytorch_model.bin is a pickle, which is not read: save the model as safetensors"
                          : "");
+done:
     dc_free(one);
     dc_free(index);
     dc_free(pickle);

@@ -279,7 +279,9 @@ static int check_head(dc_h5_file *f, dc_error *err)
     const off_t bytes = lseek(f->fd, 0, SEEK_END);
     if (bytes < 0) return dc_fail_errno(err, "read", f->path);
     f->bytes = bytes;
-    if (pread(f->fd, head, sizeof head, 0) == (ssize_t)sizeof head && !memcmp(head, magic, sizeof magic)) return DC_OK;
+    const ssize_t n = pread(f->fd, head, sizeof head, 0);
+    if (n < 0) return dc_fail_errno(err, "read", f->path);
+    if (n == (ssize_t)sizeof head && !memcmp(head, magic, sizeof magic)) return DC_OK;
     return dc_fail(err, DC_EFORMAT, "%s is not an HDF5 file of version 1.10 as decant writes them", f->path);
 }
 
@@ -301,6 +303,7 @@ static int read_file(dc_h5_file *f, const char *format, int64_t version, dc_erro
 
 int dc_h5_open(dc_h5_file **out, const char *path, const char *format, int64_t version, dc_error *err)
 {
+    dc_error found = {0}; /* HDF5 may forget that the disk refused a read, and take what it has for damaged */
     int rc = dc_h5_begin(err);
     if (rc != DC_OK) return rc;
     dc_h5_file *f = dc_calloc(1, sizeof *f);
@@ -313,7 +316,10 @@ int dc_h5_open(dc_h5_file **out, const char *path, const char *format, int64_t v
         goto done;
     }
     DC_TRY(check_head(f, err));
-    DC_TRY(read_file(f, format, version, err));
+    errno = 0;
+    rc = read_file(f, format, version, &found);
+    if (rc == DC_EFORMAT && (errno == EIO || errno == EACCES)) rc = dc_fail_errno(err, "read", path);
+    else if (rc != DC_OK) dc_fail(err, (dc_code)rc, "%s", found.message);
 done:
     if (rc == DC_OK) *out = f;
     else dc_h5_close(f);

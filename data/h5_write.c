@@ -295,7 +295,7 @@ static int store_table(dc_h5_writer *w, const column *c, dc_error *err)
     if (rc == DC_OK && c->n_chunks && H5Dwrite(set, H5T_STD_U64LE, H5S_ALL, H5S_ALL, H5P_DEFAULT, c->table) < 0)
         rc = broken(w, err);
     if (rc == DC_OK) rc = put_attribute(w, set, "xxh64", H5T_STD_U64LE, &sum, err);
-    if (set >= 0) H5Dclose(set);
+    if (set >= 0 && H5Dclose(set) < 0 && rc == DC_OK) rc = broken(w, err); /* which writes what H5Dwrite kept */
     if (space >= 0) H5Sclose(space);
     if (create >= 0) H5Pclose(create);
     return rc;

@@ -101,15 +101,18 @@ int dc_manifest_add(const char *dir, const char *name, dc_error *err)
     dc_str text = {0};
     keep_job job = {.drop = same_name, .context = name};
     dc_hash hash;
+    dc_path_info of_manifest, of_file;
     int rc = DC_OK;
     DC_TRY(path_in(&path, dir, manifest_name, err));
     DC_TRY(path_in(&file, dir, name, err));
     DC_TRY(dc_hash_file(&hash, file, err));
-    if (dc_path_exists(path)) {
+    DC_TRY(dc_path_look(&of_manifest, path, err));
+    DC_TRY(dc_path_look(&of_file, file, err));
+    if (of_manifest.exists) {
         DC_TRY(read_lines(&text, path, err));
         DC_TRY(each_line(&text, path, keep_line, &job, err));
     }
-    DC_TRY(put_line(&job.out, name, dc_file_size(file), &hash, err));
+    DC_TRY(put_line(&job.out, name, of_file.size, &hash, err));
     DC_TRY(dc_file_write(path, job.out.data, job.out.n, err));
 done:
     dc_free(path);
@@ -125,9 +128,11 @@ int dc_manifest_drop(const char *dir, int (*drop)(const void *context, const cha
     char *path = NULL;
     dc_str text = {0};
     keep_job job = {.drop = drop, .context = context};
+    dc_path_info there;
     int rc = DC_OK;
     DC_TRY(path_in(&path, dir, manifest_name, err));
-    if (!dc_path_exists(path)) goto done;
+    DC_TRY(dc_path_look(&there, path, err));
+    if (!there.exists) goto done;
     DC_TRY(read_lines(&text, path, err));
     DC_TRY(each_line(&text, path, keep_line, &job, err));
     if (job.out.failed) rc = dc_fail_memory(err, text.n, "a manifest");
@@ -151,14 +156,15 @@ static int check_line(void *context, const entry *e, const char *line, size_t n,
     check_job *job = context;
     char *path = NULL;
     dc_hash hash = {{0}};
+    dc_path_info there;
     int rc = path_in(&path, job->dir, e->file, err);
     (void)line, (void)n;
     if (rc != DC_OK) return rc;
-    const int64_t bytes = dc_file_size(path);
-    if (bytes != e->bytes)
-        rc = bytes < 0 ? dc_fail(err, DC_EIO, "%s is missing, and the manifest beside it names it", path)
-                       : dc_fail(err, DC_EFORMAT, "%s has %lld bytes, the manifest beside it says %lld", path,
-                                 (long long)bytes, (long long)e->bytes);
+    rc = dc_path_look(&there, path, err);
+    if (rc == DC_OK && there.size != e->bytes)
+        rc = there.size < 0 ? dc_fail(err, DC_EIO, "%s is missing, and the manifest beside it names it", path)
+                            : dc_fail(err, DC_EFORMAT, "%s has %lld bytes, the manifest beside it says %lld", path,
+                                      (long long)there.size, (long long)e->bytes);
     if (rc == DC_OK && job->deep) rc = dc_hash_file(&hash, path, err);
     if (rc == DC_OK && job->deep && strcmp(hash.hex, e->xxh3) != 0)
         rc = dc_fail(err, DC_EFORMAT, "%s is damaged: its xxh3 is %s, the manifest beside it says %s", path, hash.hex,

@@ -1,6 +1,7 @@
 /* data/reader.c -- finds a source's files and their formats, and hands out rows; the formats are in read_json.c and read_csv.c. */
 #include "data/reader.h"
 
+#include <errno.h>
 #include <glob.h>
 #include <stdlib.h>
 #include <string.h>
@@ -91,13 +92,20 @@ static int add_directory(dc_reader *r, const char *path, dc_error *err)
 
 static int by_bytes(const void *a, const void *b) { return strcmp(*(char *const *)a, *(char *const *)b); }
 
+/* A folder that is not there has no match; one that cannot be read may have some. */
+static int refused(const char *folder, int code)
+{
+    (void)folder;
+    return code != ENOENT;
+}
+
 static int add_glob(dc_reader *r, const char *path, dc_error *err)
 {
     glob_t found;
     int rc = DC_OK;
-    const int failed = glob(path, GLOB_NOSORT, NULL, &found);
+    const int failed = glob(path, GLOB_NOSORT, refused, &found);
     if (failed == GLOB_NOMATCH) return dc_fail(err, DC_EIO, "%s: no file matches", path);
-    if (failed) return dc_fail(err, DC_EIO, "%s: cannot look for matching files", path);
+    if (failed) return dc_fail(err, DC_EIO, "%s: cannot look for matching files: a folder cannot be read", path);
     qsort(found.gl_pathv, found.gl_pathc, sizeof *found.gl_pathv, by_bytes);
     for (size_t i = 0; i < found.gl_pathc && rc == DC_OK; i++)
         if (!dc_path_is_dir(found.gl_pathv[i]) && add_file(r, found.gl_pathv[i]))

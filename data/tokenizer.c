@@ -449,8 +449,9 @@ static int read_beside(dc_str *text, json_t **json, const char *dir, const char 
 {
     char *path = dc_path_join(dir, name);
     if (!path) return dc_fail_memory(err, strlen(dir) + strlen(name), "a path");
-    int rc = DC_OK;
-    if (dc_path_exists(path)) {
+    dc_path_info there;
+    int rc = dc_path_look(&there, path, err);
+    if (rc == DC_OK && there.exists) {
         rc = dc_file_read(text, path, FILE_MOST, err);
         if (rc == DC_OK && json) rc = parse_lenient(json, text, path, err);
     }
@@ -492,9 +493,12 @@ int dc_tokenizer_open(dc_tokenizer **out, const char *path, dc_error *err)
     if (dc_path_is_dir(path)) {
         char *file = dc_path_join(path, "tokenizer.json");
         if (!file) return dc_fail_memory(err, strlen(path) + 16, "a path");
-        const int rc = dc_path_exists(file)
-                           ? open_json(out, file, path, err)
-                           : dc_fail(err, DC_EIO, "%s has no tokenizer.json; decant reads that file or a GGUF", path);
+        dc_path_info there;
+        int rc = dc_path_look(&there, file, err);
+        if (rc == DC_OK)
+            rc = there.exists
+                     ? open_json(out, file, path, err)
+                     : dc_fail(err, DC_EIO, "%s has no tokenizer.json; decant reads that file or a GGUF", path);
         dc_free(file);
         return rc;
     }

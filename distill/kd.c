@@ -26,14 +26,6 @@ typedef struct kd {
 
 dc_kd_options dc_kd_defaults(void) { return (dc_kd_options){.kd_ratio = 0.5, .temperature = 1, .t2_scale = 1}; }
 
-static int measure(dc_objective *self, const dc_packed *batch, double *weight, dc_error *err)
-{
-    (void)self, (void)err;
-    *weight = 0;
-    for (int64_t i = 0; i < batch->M; i++) *weight += (double)batch->weight[i];
-    return DC_OK;
-}
-
 static void set_common(const kd *k, dc_loss *loss)
 {
     loss->temperature = (float)k->o.temperature;
@@ -143,8 +135,12 @@ static int kd_new(kd **out, dc_model *student, const dc_kd_options *o, dc_error 
 {
     kd *k = dc_calloc(1, sizeof *k);
     if (!k) return dc_fail_memory(err, sizeof *k, "an objective");
-    k->base = (dc_objective){
-        .name = "forward_kl", .has_kd = 1, .measure = measure, .run = run_kd, .bytes = bytes, .free = kd_free};
+    k->base = (dc_objective){.name = "forward_kl",
+                             .has_kd = 1,
+                             .measure = dc_objective_weigh,
+                             .run = run_kd,
+                             .bytes = bytes,
+                             .free = kd_free};
     k->student = student, k->o = *o;
     const int rc = dc_walk_new(&k->walk, student, o->chunk_bytes, err);
     if (rc == DC_OK) *out = k;

@@ -172,20 +172,22 @@ done:
     return rc;
 }
 
-/* Looks at the part of the unfinished file. One that cannot be read costs its documents and no more. */
+/* Looks at the part of the unfinished file. A damaged one costs its documents and no more. */
 static int take_part(dc_store_writer *w, dc_error *err)
 {
     char *path = NULL;
     dc_store_file f = {0};
     dc_error why = {0};
+    dc_path_info there;
     int rc = DC_OK;
     DC_TRY(dc_set_file(&path, w->dir, w->set, w->file, ".part", err));
-    if (!dc_path_exists(path)) goto done;
+    DC_TRY(dc_path_look(&there, path, err));
+    if (!there.exists) goto done;
     int found = dc_store_file_open(&f, path, w->file, w->before, &why);
     if (found == DC_OK) DC_TRY(dc_store_same(&f.info, &w->info, 1, path, advice, err));
     for (int64_t d = 0; found == DC_OK && d < f.docs; d++) found = dc_store_file_get(&w->doc, &f, d, &why);
-    if (found == DC_ENOMEM) {
-        rc = dc_fail(err, DC_ENOMEM, "%s", why.message);
+    if (found == DC_ENOMEM || found == DC_EIO) {
+        rc = dc_fail(err, (dc_code)found, "%s", why.message);
     } else if (found != DC_OK) {
         dc_log(DC_LOG_WARN, "%s; its documents are captured again", why.message);
         unlink(path);

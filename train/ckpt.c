@@ -99,10 +99,12 @@ static int save_manifest(const char *dir, dc_error *err)
     char *path = NULL;
     for (size_t i = 0; manifest && i < sizeof files / sizeof *files; i++) {
         dc_hash hash;
+        dc_path_info there;
         path = dc_path_join(dir, files[i]);
         if (!path) goto memory;
         DC_TRY(dc_ckpt_hash(&hash, path, err));
-        json_t *entry = json_pack("{s:I, s:s}", "bytes", (json_int_t)dc_file_size(path), "xxh3", hash.hex);
+        DC_TRY(dc_path_look(&there, path, err));
+        json_t *entry = json_pack("{s:I, s:s}", "bytes", (json_int_t)there.size, "xxh3", hash.hex);
         dc_free(path);
         path = NULL;
         if (json_object_set_new(manifest, files[i], entry)) goto memory;
@@ -156,12 +158,14 @@ int dc_ckpt_save(const char *dir, const dc_train_state *s, const dc_params *p, c
                  dc_error *err)
 {
     int rc = DC_OK;
+    dc_path_info there;
     char *path = dc_ckpt_path(dir, s->step, ""), *staging = dc_ckpt_path(dir, s->step, DC_CKPT_STAGING);
     if (!path || !staging) {
         rc = dc_fail_memory(err, 0, "a path");
         goto done;
     }
-    if (dc_path_exists(path) && dc_ckpt_verify(path, NULL) == DC_OK) goto done; /* the same step, saved before */
+    DC_TRY(dc_path_look(&there, path, err));
+    if (there.exists && dc_ckpt_verify(path, NULL) == DC_OK) goto done; /* the same step, saved before */
     DC_TRY(dc_disk_check(dir, dc_ckpt_bytes(p), "a checkpoint", err));
     DC_TRY(dc_remove_tree(path, err));
     DC_TRY(dc_remove_tree(staging, err));

@@ -3,7 +3,7 @@
  * Written to a staging directory, every file synced, manifest.json with sizes and hashes last, then renamed: a kill at any point leaves
  * the last good one. Holds parameters and AdamW's moments by global index (state.safetensors), and in state.json: step, position, rng keys, metrics so far
  * (as lines of metrics.jsonl), recipe, device path, format version. The newest checkpoint whose manifest holds is used; a damaged
- * one is named in a warning. */
+ * one is named in a warning; one that the disk refuses to show is an error: the run must not begin anew over it. */
 #ifndef DC_TRAIN_CKPT_H
 #define DC_TRAIN_CKPT_H
 

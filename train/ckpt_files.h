@@ -24,7 +24,7 @@ extern const char *const dc_ckpt_part[DC_CKPT_PARTS]; /* "param", "m", "v": pref
 char *dc_ckpt_path(const char *dir, int64_t step, const char *suffix);
 /* Steps of the directories "checkpoint-<step><suffix>" in dir, newest first; free with dc_free. A missing dir has none. */
 int dc_ckpt_steps(int64_t **steps, size_t *n, const char *dir, const char *suffix, dc_error *err);
-/* Do all files of the manifest hold? DC_ENOMEM says nothing about them. */
+/* Do all files of the manifest hold? DC_EFORMAT: they are damaged, or some are missing. Any other failure says nothing about them. */
 int dc_ckpt_verify(const char *path, dc_error *err);
 /* As dc_hash_file, but without asking core/stop.h: the checkpoint of a stop is made while one is asked for. */
 int dc_ckpt_hash(dc_hash *out, const char *path, dc_error *err);

@@ -34,9 +34,11 @@ int dc_ckpt_steps(int64_t **steps, size_t *n, const char *dir, const char *suffi
 {
     char **names = NULL;
     size_t n_names = 0;
+    dc_path_info there;
     *steps = NULL, *n = 0;
-    if (!dc_path_is_dir(dir)) return DC_OK;
-    int rc = dc_dir_list(&names, &n_names, dir, err);
+    int rc = dc_path_look(&there, dir, err);
+    if (rc != DC_OK || !there.exists) return rc;
+    rc = dc_dir_list(&names, &n_names, dir, err);
     if (rc != DC_OK) return rc;
     *steps = dc_calloc(n_names + 1, sizeof **steps);
     if (!*steps) rc = dc_fail_memory(err, n_names * sizeof **steps, "a list of checkpoints");
@@ -68,7 +70,13 @@ int dc_ckpt_verify(const char *path, dc_error *err)
     char *file = dc_path_join(path, DC_CKPT_MANIFEST);
     const char *name;
     json_t *entry;
+    dc_path_info there;
     if (!file) return dc_fail_memory(err, 0, "a path");
+    DC_TRY(dc_path_look(&there, file, err));
+    if (!there.exists) {
+        rc = dc_fail(err, DC_EFORMAT, "%s is missing", file);
+        goto done;
+    }
     DC_TRY(dc_json_load(&manifest, file, err));
     if (!json_object_get(manifest, DC_CKPT_TENSORS) || !json_object_get(manifest, DC_CKPT_STATE)) {
         rc = dc_fail(err, DC_EFORMAT, "%s: a file of the checkpoint is not listed", file);
@@ -92,9 +100,11 @@ int dc_ckpt_verify(const char *path, dc_error *err)
         }
         DC_TRY(dc_json_i64(&bytes, entry, "bytes", -1, file, err));
         DC_TRY(dc_json_text(&hex, entry, "xxh3", "", file, err));
-        if (dc_file_size(file) != bytes) {
-            rc = dc_fail(err, DC_EFORMAT, "%s has %" PRId64 " bytes, its manifest says %" PRId64, file,
-                         dc_file_size(file), bytes);
+        DC_TRY(dc_path_look(&there, file, err));
+        if (there.size < 0 || there.size != bytes) {
+            rc = there.size < 0 ? dc_fail(err, DC_EFORMAT, "%s is missing, and its manifest names it", file)
+                                : dc_fail(err, DC_EFORMAT, "%s has %" PRId64 " bytes, its manifest says %" PRId64, file,
+                                          there.size, bytes);
             goto done;
         }
         DC_TRY(dc_ckpt_hash(&hash, file, err));
@@ -220,8 +230,12 @@ int dc_ckpt_load(const char *dir, int *found, dc_train_state *s, const dc_params
             goto done;
         }
         const int held = dc_ckpt_verify(path, &damage);
-        if (held == DC_ENOMEM) {
-            rc = dc_fail(err, DC_ENOMEM, "%s", damage.message);
+        if (held == DC_EIO) {
+            rc = dc_fail(err, DC_EIO,
+                         "%s.\nThe checkpoint may be whole: make it readable, or move %s away to go on without it.",
+                         damage.message, path);
+        } else if (held != DC_OK && held != DC_EFORMAT) {
+            rc = dc_fail(err, (dc_code)held, "%s", damage.message);
         } else if (held != DC_OK) {
             dc_log(DC_LOG_WARN, "%s is not used: %s", path, damage.message);
         } else {

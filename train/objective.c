@@ -9,7 +9,7 @@ typedef struct cross_entropy {
     dc_walk *walk;
 } cross_entropy;
 
-static int measure(dc_objective *self, const dc_packed *batch, double *weight, dc_error *err)
+int dc_objective_weigh(dc_objective *self, const dc_packed *batch, double *weight, dc_error *err)
 {
     (void)self, (void)err;
     *weight = 0;
@@ -37,8 +37,11 @@ int dc_objective_cross_entropy(dc_objective **out, dc_model *m, int64_t chunk_by
 {
     cross_entropy *o = dc_calloc(1, sizeof *o);
     if (!o) return dc_fail_memory(err, sizeof *o, "an objective");
-    o->base = (dc_objective){
-        .name = "cross_entropy", .measure = measure, .run = run_walk, .bytes = bytes, .free = objective_free};
+    o->base = (dc_objective){.name = "cross_entropy",
+                             .measure = dc_objective_weigh,
+                             .run = run_walk,
+                             .bytes = bytes,
+                             .free = objective_free};
     const int rc = dc_walk_new(&o->walk, m, chunk_bytes, err);
     if (rc == DC_OK) *out = &o->base;
     else dc_free(o);

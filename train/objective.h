@@ -45,6 +45,8 @@ struct dc_objective {
 /* Cross-entropy over the vocabulary. `chunk_bytes`: about how much a chunk of logits may take, 0: 32 MB. */
 int dc_objective_cross_entropy(dc_objective **out, dc_model *m, int64_t chunk_bytes, dc_error *err);
 
+/* The `measure` of objectives that count each row by its weight. */
+int dc_objective_weigh(dc_objective *self, const dc_packed *batch, double *weight, dc_error *err);
 /* The batch of a packed micro-batch. */
 dc_batch dc_batch_of(const dc_packed *p);
 

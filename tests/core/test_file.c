@@ -556,6 +556,27 @@ static void locks_name_their_holder_and_die_with_it(void **unused)
     assert_int_equal(dc_lock_take(&fd, at("absent"), NULL), DC_EIO);
 }
 
+/* A link to itself stands for what no test may break: a disk that does not tell what it holds. */
+static void what_the_disk_refuses_is_not_absent(void **state)
+{
+    (void)state;
+    dc_path_info there;
+    dc_error err = {0};
+    assert_int_equal(dc_path_look(&there, at("nowhere"), &err), DC_OK);
+    assert_true(!there.exists && !there.is_dir && there.size == -1);
+    assert_int_equal(dc_file_write(at("looked"), "abc", 3, NULL), DC_OK);
+    assert_int_equal(dc_path_look(&there, at("looked"), &err), DC_OK);
+    assert_true(there.exists && !there.is_dir && there.size == 3);
+    assert_int_equal(dc_path_look(&there, at("looked/below"), &err), DC_OK);
+    assert_false(there.exists);
+    assert_int_equal(dc_path_look(&there, root, &err), DC_OK);
+    assert_true(there.exists && there.is_dir && there.size == -1);
+    assert_int_equal(symlink("loop", at("loop")), 0);
+    assert_int_equal(dc_path_look(&there, at("loop"), &err), DC_EIO);
+    assert_non_null(strstr(err.message, at("loop")));
+    assert_false(there.exists);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,6 +592,7 @@ int main(void)
         cmocka_unit_test(a_kill_leaves_a_whole_file),
         cmocka_unit_test(publish_and_copy),
         cmocka_unit_test(paths),
+        cmocka_unit_test(what_the_disk_refuses_is_not_absent),
         cmocka_unit_test(directories_are_made_listed_and_removed),
         cmocka_unit_test(directories_are_published_whole),
         cmocka_unit_test(free_space_is_checked_with_both_figures),

@@ -9,12 +9,14 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/arena.h"
 #include "core/pool.h"
 #include "core/str.h"
+#include "data/set_files.h"
 #include "tests/core/temp.h"
 #include "tests/data/damage.h"
 
@@ -403,6 +405,27 @@ static void the_manifest_names_what_is_finished(void **state)
     dc_str_release(&again);
 }
 
+/* A link to itself stands for a disk that refuses: lines that cannot be read must not be replaced. */
+static void a_refused_manifest_is_kept(void **state)
+{
+    (void)state;
+    struct stat st;
+    dc_error err = {0};
+    int64_t n = 0;
+    must(dc_mkdirs(temp_path("r"), &err), &err);
+    temp_write("r/train-00000.h5", "a", 1);
+    assert_int_equal(symlink("manifest.jsonl", temp_path("r/manifest.jsonl")), 0);
+    assert_int_equal(dc_manifest_add(temp_path("r"), "train-00000.h5", &err), DC_EIO);
+    assert_non_null(strstr(err.message, "r/manifest.jsonl"));
+    assert_int_equal(dc_set_remove(temp_path("r"), "train", 0, NULL), DC_EIO);
+    assert_true(!lstat(temp_path("r/manifest.jsonl"), &st) && S_ISLNK(st.st_mode));
+    assert_int_equal(dc_file_size(temp_path("r/train-00000.h5")), 1);
+    /* Nor is a folder without files what cannot be listed. */
+    assert_int_equal(symlink("folder", temp_path("folder")), 0);
+    assert_int_equal(dc_set_count(&n, temp_path("folder"), "train", "tokens", NULL), DC_EIO);
+    assert_int_equal(dc_set_sweep(temp_path("folder"), "train", NULL), DC_EIO);
+}
+
 static void a_manifest_may_not_name_other_folders(void **state)
 {
     static const char *const lines[] = {
@@ -435,6 +458,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(every_failing_allocation_is_reported),
         cmocka_unit_test(a_full_disk_is_an_error),
         cmocka_unit_test(the_manifest_names_what_is_finished),
+        cmocka_unit_test(a_refused_manifest_is_kept),
         cmocka_unit_test(a_manifest_may_not_name_other_folders),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);

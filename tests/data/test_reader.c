@@ -377,7 +377,7 @@ static void expect_path(const char *dir, const char *name, const char *want)
 static void directories_and_patterns(void **unused)
 {
     (void)unused;
-    char dir[] = "/tmp/decant-reader-XXXXXX";
+    char dir[] = "/tmp/decant-reader-XXXXXX", path[64];
     assert_non_null(mkdtemp(dir));
     put_file(dir, "b.jsonl", "2\n");
     put_file(dir, "a.csv", "x\n1\n");
@@ -389,6 +389,11 @@ static void directories_and_patterns(void **unused)
     expect_path(dir, "b.jsonl", "b.jsonl:1 2\n");
     expect_path(dir, "zz.jsonl", "ERROR cannot open zz.jsonl: No such file or directory\n");
     expect_path(dir, "z*.jsonl", "ERROR z*.jsonl: no file matches\n");
+    expect_path(dir, "nowhere/*.jsonl", "ERROR nowhere/*.jsonl: no file matches\n");
+    snprintf(path, sizeof path, "%s/loop", dir);
+    assert_int_equal(symlink("loop", path), 0);
+    expect_path(dir, "loop/*.jsonl", "ERROR loop/*.jsonl: cannot look for matching files: a folder cannot be read\n");
+    assert_int_equal(unlink(path), 0);
     char *empty = dc_path_join(dir, "empty");
     assert_int_equal(dc_mkdirs(empty, NULL), DC_OK);
     dc_str got = read_path(empty, "");

@@ -17,6 +17,7 @@
 #include "core/str.h"
 #include "data/h5.h"
 #include "distill/store_private.h"
+#include "tests/core/faults.h"
 #include "tests/core/temp.h"
 #include "tests/data/damage.h"
 
@@ -86,6 +87,8 @@ static const dc_rows *make_doc(made *m, int64_t doc, const dc_store_info *info)
     return &m->rows;
 }
 
+static int64_t began; /* the document that the last capture went on from */
+
 /* Captures documents up to n into DIR, flushing before those of which `flush` says so; from where the last run ended. */
 static int capture(const char *dir, int64_t n, const dc_store_info *info, int64_t (*flush)(int64_t doc), int commit,
                    dc_error *err)
@@ -94,6 +97,7 @@ static int capture(const char *dir, int64_t n, const dc_store_info *info, int64_
     dc_store_writer *w = NULL;
     int64_t doc = 0;
     int rc = dc_store_writer_new(&w, &doc, dir, "train", info, err);
+    began = doc;
     for (; rc == DC_OK && doc < n; doc++) {
         const dc_rows *rows = make_doc(&m, doc, info);
         if (flush && flush(doc)) rc = dc_store_writer_flush(w, err);
@@ -316,6 +320,37 @@ static void every_gap_of_publishing_is_closed(void **state)
     same_folders(temp_path("calm"), temp_path("gap"));
 }
 
+static int64_t always(int64_t doc) { return doc > 0; }
+
+/* Every call of a resumed capture that the disk may refuse: it is told, what was there before stays, and the next run completes it. */
+static void a_refusing_disk_loses_nothing(void **state)
+{
+    (void)state;
+    dc_error err = {0};
+    const dc_store_info info = info_of(DC_TARGETS_SAMPLED, 50);
+    const char *refused = "";
+    long n = 0;
+    must(capture(temp_path("whole"), 6, &info, NULL, 1, &err), &err);
+    while (refused) {
+        dc_store_writer *w = NULL;
+        int64_t next = 0;
+        dc_error told = {0};
+        must(dc_remove_tree(temp_path("refused"), &err), &err);
+        must(capture(temp_path("refused"), 4, &info, always, 0, &err), &err); /* keeps the first three */
+        n++;
+        fault_at(n, n % 2 ? EIO : EACCES);
+        const int rc = capture(temp_path("refused"), 6, &info, always, 1, &told);
+        refused = fault_end();
+        must(dc_store_writer_new(&w, &next, temp_path("refused"), "train", &info, &err), &err);
+        dc_store_writer_free(w);
+        if (rc == DC_OK ? next != 6 || began != 3 : next < 3 || told.code != rc)
+            fail_msg("call %ld (%s): %d, %lld documents, %s", n, refused, rc, (long long)next, told.message);
+        must(capture(temp_path("refused"), 6, &info, NULL, 1, &err), &err);
+        same_folders(temp_path("whole"), temp_path("refused"));
+    }
+    assert_true(n > 100);
+}
+
 /* ---- refusals ---- */
 
 static void refuses(const dc_store_info *info, int open_too, const char *says)
@@ -458,6 +493,7 @@ int main(void)
         cmocka_unit_test(a_stop_keeps_the_documents_so_far),
         cmocka_unit_test(kills_change_no_byte),
         cmocka_unit_test(every_gap_of_publishing_is_closed),
+        cmocka_unit_test(a_refusing_disk_loses_nothing),
         cmocka_unit_test(another_capture_is_refused_by_name),
         cmocka_unit_test(bad_bytes_are_refused),
         cmocka_unit_test(damage_is_found),

@@ -431,6 +431,40 @@ def damaged_checkpoint():
                 check((folder / "out/train/adapter/adapter_model.safetensors").read_bytes() == wanted, f"{name} {damage}: other bytes")
 
 
+@contextlib.contextmanager
+def refusing(path):
+    """A disk that does not tell what stands at a path: a link to itself, since root may read everything else."""
+    aside = path.parent / "aside"
+    if path.exists():
+        path.rename(aside)
+    path.symlink_to(path.name)
+    yield
+    path.unlink()
+    if aside.exists():
+        aside.rename(path)
+
+
+def refused_by_disk():
+    """What the disk refuses is not absent: nothing is made anew, left out or passed over. Then the same command goes on."""
+    with Folder(export=None, eval=None, distill__control=False) as folder:
+        succeed("run", "recipe.yaml", cwd=folder)
+        out = folder / "out"
+        wanted = (out / "train/adapter/adapter_model.safetensors").read_bytes()
+        (out / "train/summary.json").unlink()
+        before = files(out)
+        for name, command in (("data/summary.json", "run"), (".stages/train.json", "train"), ("train/summary.json", "train"),
+                              ("data/eval-00000.h5", "train"), ("train/checkpoint-8/manifest.json", "train")):
+            with refusing(out / name):
+                refuse(1, command, "recipe.yaml", cwd=folder, says=[f"out/{name}"])
+            after = files(out)
+            changed = [n for n in sorted(before.keys() | after.keys()) if n != ".lock" and before.get(n) != after.get(n)]
+            check(not changed, f"{name}: a refusal changed files:", *changed)
+        with refusing(out / "tokenizer/chat_template.jinja"):
+            refuse(1, "tokenize", "--model", "out/tokenizer", "x", cwd=folder, says=["chat_template.jinja"])
+        succeed("run", "recipe.yaml", cwd=folder)
+        check((out / "train/adapter/adapter_model.safetensors").read_bytes() == wanted, "other bytes after the refusals")
+
+
 def foreign_folder():
     with Folder(output_dir=".") as folder:
         (folder / "data").mkdir()
@@ -508,7 +542,7 @@ def read_only_folder():
 
 TESTS = [truncated_gguf, truncated_safetensors, wrong_dtype, nan_weights, unknown_family, tokenizer_disagrees, vocabularies_differ, misspelt_recipe,
          command_line, stages_in_order, absent_files, adapters, odd_rows, second_run, changed_recipe, changed_elsewhere, changed_data, other_store,
-         damaged_checkpoint, foreign_folder, full_disk, read_only_folder]
+         damaged_checkpoint, refused_by_disk, foreign_folder, full_disk, read_only_folder]
 try:
     main(TESTS)
 finally:

@@ -128,6 +128,21 @@ def generate(folder, made):
     check(hot[0] == hot[1] and hot[0] != hot[2], "seeds and text:", hot)
 
 
+def conversations(folder, made):
+    """generate --chat and a task's messages see what transformers' apply_chat_template hands to a template."""
+    template = made["hf"] / "chat_template.jinja"
+    template.write_text("{% for m in messages %}{{ m.content + eos_token }}{% endfor %}{% if tools is none and add_generation_prompt %}A{% endif %}")
+    said = said_json("generate", "--chat", "--prompt", "A red ", "--max-new-tokens", "2", "--model", made["hf"], cwd=folder)
+    ids = said_json("tokenize", "--model", made["hf"], "--", "A red <|endoftext|>A", cwd=folder)["ids"]
+    check(said["prompt_tokens"] == len(ids), said, ids)
+    write_rows(folder / "chats.jsonl", [{"prompt": [{"role": "user", "content": "A red "}], "completion": "x"}])
+    task = said_json("eval", "--model", made["hf"], "--data", "chats.jsonl", "--task", "exact", "--max-new-tokens", "2", cwd=folder)
+    check(task["n"] == 1, task)
+    done = decant("generate", "--chat", "--prompt", b"\xff".decode(errors="surrogateescape"), "--model", made["hf"], cwd=folder)
+    check(done.code == 1 and "UTF-8" in done.err, f"a prompt that is no UTF-8: exit {done.code}", done.err)
+    template.unlink()
+
+
 def evaluate(folder, made):
     write_rows(folder / "held_out.jsonl", rows(12, 9))
     alone = said_json("eval", "--model", made["hf"], "--data", "held_out.jsonl", cwd=folder)
@@ -182,6 +197,7 @@ def on_models():
         ids = tokens(folder, made)
         logits(folder, made, ids)
         generate(folder, made)
+        conversations(folder, made)
         evaluate(folder, made)
         inspect(folder, made)
         deploy(folder, made)

@@ -18,6 +18,7 @@
 #include "core/json.h"
 #include "core/stop.h"
 #include "core/str.h"
+#include "tests/core/faults.h"
 #include "tests/core/temp.h"
 #include "train/ckpt_files.h"
 
@@ -414,6 +415,52 @@ static void test_memory(void **state)
     assert_int_equal(load(NULL), -1);
 }
 
+/* A call that the disk refuses: the checkpoint before or the new one is there, whole, and a refusal is told. */
+static void test_refused_save(void **state)
+{
+    (void)state;
+    static const int codes[] = {EIO, EACCES, ENOSPC};
+    for (size_t c = 0; c < sizeof codes / sizeof *codes; c++) {
+        const char *refused = "";
+        long n = 0;
+        while (refused) {
+            dc_error err = {0};
+            assert_int_equal(dc_remove_tree(dir, NULL), DC_OK);
+            assert_int_equal(dc_mkdirs(dir, NULL), DC_OK);
+            save_ok(10, 2);
+            fault_at(++n, codes[c]);
+            const int rc = save(20, 2, &err);
+            refused = fault_end();
+            const int64_t step = load(NULL);
+            if (rc == DC_OK ? step != 20 : (step != 10 && step != 20) || rc != DC_EIO || err.code != DC_EIO)
+                fail_msg("call %ld (%s): %d, step %lld, %s", n, refused, rc, (long long)step, err.message);
+            save_ok(20, 2);
+            assert_int_equal(load(NULL), 20);
+        }
+        assert_true(n > 40);
+    }
+}
+
+/* What cannot be looked at is neither absent nor damaged: no older checkpoint is taken, and no run begins anew. */
+static void test_refused_load(void **state)
+{
+    (void)state;
+    const char *refused = "";
+    long n = 0;
+    save_ok(10, 2);
+    save_ok(20, 2);
+    while (refused) {
+        dc_error err = {0};
+        n++;
+        fault_at(n, n % 2 ? EIO : EACCES);
+        const int64_t step = load(&err);
+        refused = fault_end();
+        if (step != 20 && (!refused || step != -2 || err.code != DC_EIO))
+            fail_msg("call %ld (%s): step %lld, %s", n, refused, (long long)step, err.message);
+    }
+    assert_true(n > 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -426,6 +473,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_stop, setup, teardown),
         cmocka_unit_test_setup_teardown(test_kill, setup, teardown),
         cmocka_unit_test_setup_teardown(test_memory, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refused_save, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_refused_load, setup, teardown),
     };
     return cmocka_run_group_tests(tests, temp_setup, temp_teardown);
 }
