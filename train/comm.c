@@ -117,10 +117,8 @@ int dc_comm_open(dc_comm **out, dc_dev *dev, dc_error *err)
     dc_comm *c = dc_calloc(1, sizeof *c);
     if (!c) return dc_fail_memory(err, sizeof *c, "the ranks of a run");
     c->dev = dev, c->size = 1;
-    const int rc = started() > 1 ? join(c, err) : DC_OK;
-    if (rc == DC_OK) *out = c;
-    else dc_comm_close(c, 1);
-    return rc;
+    *out = c;
+    return started() > 1 ? join(c, err) : DC_OK;
 }
 
 void dc_comm_close(dc_comm *c, int failed)
