@@ -61,6 +61,7 @@ int dc_session_open(dc_session *s, const dc_cli *cli, dc_error *err)
     DC_TRY(dc_recipe_load(&s->recipe, cli->recipe, cli->overrides, cli->n_overrides, err));
     dc_dev_options device = dc_dev_defaults();
     device.name = dc_recipe_str(s->recipe, "device");
+    device.card = dc_comm_local_rank();
     DC_TRY(dc_dev_open(&s->dev, &device, err));
     DC_TRY(check_precision(s->recipe, s->dev, err));
     s->dir = dc_recipe_str(s->recipe, "output_dir");

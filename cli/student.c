@@ -73,6 +73,7 @@ done:
 int dc_student_params(dc_params *out, dc_model *m, const dc_lora *l, dc_error *err)
 {
     out->dev = m->dev;
+    out->flat_grads = dc_lora_grads(l);
     for (size_t i = 0; i < dc_lora_n(l); i++) {
         const dc_lora_tensor *t = dc_lora_at(l, i);
         const dc_param item = {.name = t->name,

@@ -36,7 +36,7 @@ function(dc_test name)
 endfunction()
 
 # dc_use_device(PROGRAM LIBRARY): which CUDA device a program gets: dc_cuda (a card), dc_cuda_emu (tests/emu) or, as every program that does
-# not say, dc_cuda_none.
+# not say, dc_cuda_none. LIBRARY_ranks is how tensors of such a device reach those of other ranks (train/CMakeLists.txt).
 function(dc_use_device program library)
     set_property(TARGET ${program} PROPERTY DC_DEVICE ${library})
 endfunction()

@@ -15,13 +15,14 @@ dc_dev_options dc_dev_defaults(void)
 static int is_cuda(const char *name) { return strcmp(name, "cuda") == 0 || strncmp(name, "cuda:", 5) == 0; }
 
 /* The kind of a name; `why` is filled when "auto" had to fall back. */
-static int choose_kind(const dc_dev_kind **out, const char *name, dc_error *why, dc_error *err)
+static int choose_kind(const dc_dev_kind **out, const dc_dev_options *options, dc_error *why, dc_error *err)
 {
+    const char *name = options->name ? options->name : "auto";
     const dc_dev_kind *cuda = dc_dev_kind_cuda();
     *out = &dc_dev_kind_cpu;
     if (strcmp(name, "cpu") == 0) return DC_OK;
     if (strcmp(name, "auto") == 0) {
-        if (cuda && cuda->present("cuda", why) == DC_OK) *out = cuda;
+        if (cuda && cuda->present(options, why) == DC_OK) *out = cuda;
         return DC_OK;
     }
     if (!is_cuda(name))
@@ -38,7 +39,7 @@ int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err)
     if (!options) options = &defaults;
     const dc_dev_kind *kind;
     dc_error why = {0};
-    int rc = choose_kind(&kind, options->name ? options->name : "auto", &why, err);
+    int rc = choose_kind(&kind, options, &why, err);
     if (rc != DC_OK) return rc;
     dc_dev *dev = dc_calloc(1, sizeof *dev);
     if (!dev) return dc_fail_memory(err, sizeof *dev, "a device");
@@ -99,5 +100,6 @@ void dc_dev_download(dc_dev *dev, void *host, const void *from, size_t bytes)
 
 void dc_dev_copy(dc_dev *dev, void *to, const void *from, size_t bytes) { dev->kind->copy(dev, to, from, bytes); }
 int dc_dev_sync(dc_dev *dev, dc_error *err) { return dev->kind->sync(dev, err); }
+void *dc_dev_stream(const dc_dev *dev) { return dev->kind->stream(dev); }
 size_t dc_dev_memory_bytes(const dc_dev *dev) { return dev->kind->memory_bytes(dev); }
 size_t dc_dev_scratch_bytes(const dc_dev *dev) { return dev->kind->scratch_bytes(dev); }

@@ -25,14 +25,15 @@ struct dc_dev {
 };
 
 typedef struct dc_dev_options {
-    const char *name;        /* "auto", "cpu", "cuda" (the first card), "cuda:1" */
+    const char *name;        /* "auto", "cpu", "cuda", "cuda:1" */
+    int card;                /* which card "auto" and "cuda" are: 0 is the first; behind the last it begins anew */
     dc_dtype activation;     /* NONE: the device's own, F32 on a CPU, BF16 on a card; F32 there is for comparisons */
     unsigned cpu_features;   /* for a CPU; ~0u: dc_cpu_allowed */
     dc_gemm_backend backend; /* BACKENDS: the best that is there; REF: no library, on a card too; others: a CPU's */
 } dc_dev_options;
 
 dc_dev_options dc_dev_defaults(void);
-/* "auto" is the first card when this program has CUDA and the card can be used, else the CPU. A device asked for by name that is not there
+/* "auto" is a card when this program has CUDA and the card can be used, else the CPU. A device asked for by name that is not there
  * is DC_EUNKNOWN, with the reason. */
 int dc_dev_open(dc_dev **out, const dc_dev_options *options, dc_error *err);
 void dc_dev_close(dc_dev *dev); /* NULL is fine */
@@ -56,6 +57,9 @@ void dc_dev_upload(dc_dev *dev, void *to, const void *host, size_t bytes);
 void dc_dev_download(dc_dev *dev, void *host, const void *from, size_t bytes); /* waits */
 void dc_dev_copy(dc_dev *dev, void *to, const void *from, size_t bytes);
 int dc_dev_sync(dc_dev *dev, dc_error *err);
+/* The queue of a device that works behind the caller's back, for a library that puts its own work there, a cudaStream_t; its device becomes the
+ * thread's. NULL: there is none, as on a CPU. */
+void *dc_dev_stream(const dc_dev *dev);
 
 /* What the device could hold at most, its own memory or this machine's: 0 when unknown. */
 size_t dc_dev_memory_bytes(const dc_dev *dev);

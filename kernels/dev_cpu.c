@@ -61,9 +61,9 @@ static void name_state(dc_cpu_state *s)
     snprintf(s->path, sizeof s->path, "cpu %s, %s", own ? "avx2" : "plain", gemm);
 }
 
-static int cpu_present(const char *name, dc_error *err)
+static int cpu_present(const dc_dev_options *options, dc_error *err)
 {
-    (void)name, (void)err;
+    (void)options, (void)err;
     return DC_OK;
 }
 
@@ -142,6 +142,12 @@ static int cpu_sync(dc_dev *dev, dc_error *err)
 }
 
 /* Linux promises memory that it does not have. */
+static void *cpu_stream(const dc_dev *dev)
+{
+    (void)dev;
+    return NULL;
+}
+
 static size_t cpu_memory_bytes(const dc_dev *dev)
 {
     (void)dev;
@@ -169,6 +175,7 @@ const dc_dev_kind dc_dev_kind_cpu = {
     .download = cpu_copy,
     .copy = cpu_copy,
     .sync = cpu_sync,
+    .stream = cpu_stream,
     .memory_bytes = cpu_memory_bytes,
     .scratch_bytes = cpu_scratch_bytes,
 };

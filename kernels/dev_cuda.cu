@@ -262,11 +262,11 @@ size_t dc_cuda_handed_out(const dc_dev *dev, size_t *peak)
 
 /* ---- finding a device ---- */
 
-/* "cuda": 0; "cuda:3": 3. */
+/* "cuda": -1; "cuda:3": 3. */
 static int parse_name(int *index, const char *name, dc_error *err)
 {
     char *end;
-    *index = 0;
+    *index = -1;
     if (!strcmp(name, "cuda")) return DC_OK;
     const long n = strtol(name + 5, &end, 10);
     if (name[5] < '0' || name[5] > '9' || *end || n > 1023)
@@ -293,12 +293,14 @@ static int count_cards(int *n, const char *name, dc_error *err)
     return dc_fail(err, DC_EUNKNOWN, "device '%s': %s", name, cudaGetErrorString(e));
 }
 
-static int find(int *index, cudaDeviceProp *card, const char *name, dc_error *err)
+/* Without a number it is the `which`-th card, modulo those there are: a batch system may show each process one of its own, as the first. */
+static int find(int *index, cudaDeviceProp *card, const char *name, int which, dc_error *err)
 {
     int n;
     int rc = parse_name(index, name, err);
     if (rc == DC_OK) rc = count_cards(&n, name, err);
     if (rc != DC_OK) return rc;
+    if (*index < 0) *index = which % n;
     if (*index >= n)
         return dc_fail(err, DC_EUNKNOWN, "device '%s': this machine has %d card%s, the last is cuda:%d", name, n,
                        n == 1 ? "" : "s", n - 1);
@@ -310,11 +312,16 @@ static int find(int *index, cudaDeviceProp *card, const char *name, dc_error *er
     return DC_OK;
 }
 
-static int cuda_present(const char *name, dc_error *err)
+static const char *name_of(const dc_dev_options *options)
+{
+    return options->name && strcmp(options->name, "auto") ? options->name : "cuda";
+}
+
+static int cuda_present(const dc_dev_options *options, dc_error *err)
 {
     int index;
     cudaDeviceProp card;
-    return find(&index, &card, name, err);
+    return find(&index, &card, name_of(options), options->card, err);
 }
 
 static int cuda_card(char *text, size_t size, int n, dc_error *err)
@@ -323,7 +330,7 @@ static int cuda_card(char *text, size_t size, int n, dc_error *err)
     int index;
     cudaDeviceProp card;
     snprintf(name, sizeof name, "cuda:%d", n);
-    const int rc = find(&index, &card, name, err);
+    const int rc = find(&index, &card, name, 0, err);
     if (rc == DC_OK)
         snprintf(text, size, "%s, %.0f GiB, compute capability %d.%d", card.name,
                  static_cast<double>(card.totalGlobalMem) / 0x1p30, card.major, card.minor);
@@ -411,8 +418,8 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
 {
     cudaDeviceProp card;
     int index;
-    const char *name = options->name && strcmp(options->name, "auto") ? options->name : "cuda";
-    int rc = find(&index, &card, name, err);
+    const char *name = name_of(options);
+    int rc = find(&index, &card, name, options->card, err);
     if (rc != DC_OK) return rc;
     const dc_dtype activation = options->activation == DC_DTYPE_NONE ? DC_BF16 : options->activation;
     if (activation != DC_BF16 && activation != DC_F32)
@@ -444,9 +451,11 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
 static const char *cuda_describe(const dc_dev *dev) { return dc_cuda_state_of(dev)->describe; }
 static const char *cuda_path(const dc_dev *dev) { return dc_cuda_state_of(dev)->path; }
 
-static const dc_dev_kind kind = {cuda_present,  cuda_card, cuda_open,         cuda_close,
-                                 cuda_describe, cuda_path, cuda_alloc,        cuda_free,
-                                 cuda_import,   cuda_drop, cuda_upload,       cuda_download,
-                                 cuda_copy,     cuda_sync, cuda_memory_bytes, cuda_scratch_bytes};
+static void *cuda_stream(const dc_dev *dev) { return dc_cuda_stream(dev); }
+
+static const dc_dev_kind kind = {cuda_present,      cuda_card,         cuda_open, cuda_close,  cuda_describe,
+                                 cuda_path,         cuda_alloc,        cuda_free, cuda_import, cuda_drop,
+                                 cuda_upload,       cuda_download,     cuda_copy, cuda_sync,   cuda_stream,
+                                 cuda_memory_bytes, cuda_scratch_bytes};
 
 const dc_dev_kind *dc_dev_kind_cuda(void) { return &kind; }

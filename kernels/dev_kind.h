@@ -9,8 +9,7 @@ extern "C" {
 #endif
 
 typedef struct dc_dev_kind {
-    int (*present)(const char *name,
-                   dc_error *err); /* DC_OK when the device of that name can be opened, else why not */
+    int (*present)(const dc_dev_options *options, dc_error *err);           /* DC_OK: can be opened; else why not */
     int (*card)(char *text, size_t size, int n, dc_error *err);             /* dc_dev_card; NULL for a CPU */
     int (*open)(dc_dev *dev, const dc_dev_options *options, dc_error *err); /* cleans up after itself when it fails */
     void (*close)(dc_dev *dev);
@@ -24,6 +23,7 @@ typedef struct dc_dev_kind {
     void (*download)(dc_dev *dev, void *host, const void *from, size_t bytes);
     void (*copy)(dc_dev *dev, void *to, const void *from, size_t bytes);
     int (*sync)(dc_dev *dev, dc_error *err);
+    void *(*stream)(const dc_dev *dev); /* NULL for a CPU */
     size_t (*memory_bytes)(const dc_dev *dev);
     size_t (*scratch_bytes)(const dc_dev *dev);
 } dc_dev_kind;

@@ -208,4 +208,5 @@ int64_t dc_lora_parameters(const dc_lora *l)
     return n;
 }
 
+dc_floats dc_lora_grads(const dc_lora *l) { return (dc_floats){l->grad, l->grad ? l->numbers : 0}; }
 size_t dc_lora_bytes(const dc_lora *l) { return (size_t)l->numbers * sizeof(float) * (l->grad ? 2 : 1); }

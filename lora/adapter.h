@@ -63,7 +63,8 @@ int dc_lora_adapter(const dc_lora *l);
 size_t dc_lora_n(const dc_lora *l);
 const dc_lora_tensor *dc_lora_at(const dc_lora *l, size_t i); /* A and B of each linear in turn */
 int64_t dc_lora_parameters(const dc_lora *l);
-size_t dc_lora_bytes(const dc_lora *l); /* with gradients */
+dc_floats dc_lora_grads(const dc_lora *l); /* all gradients as one: zeros stand between them */
+size_t dc_lora_bytes(const dc_lora *l);    /* with gradients */
 /* "r=16 alpha=32 scale=2 on 210 linears" for the run's header. */
 const char *dc_lora_describe(const dc_lora *l);
 

@@ -11,8 +11,8 @@ TEXT = re.compile(r'"(?:\\.|[^"\\\n])*"')
 # (what, where it is allowed, pattern, in code only: comments and texts are cut out before)
 RULES = [
     ("names a device or an instruction set: that is kernels/' business",
-     re.compile(r"kernels/|core/schema|cli/(cmd_)?(doctor|bench)"),
-     re.compile(r"\b(cuda|cublas\w*|nvcc|avx\w*|sse\d\w*|neon|onednn|dnnl\w*|openblas\w*|cblas\w*|_mm\d*_\w+|immintrin)\b|__x86_64__|__AVX",
+     re.compile(r"kernels/|train/comm_nccl|core/schema|cli/(cmd_)?(doctor|bench)"),
+     re.compile(r"\b(cuda\w*|nccl\w*|cublas\w*|nvcc|avx\w*|sse\d\w*|neon|onednn|dnnl\w*|openblas\w*|cblas\w*|_mm\d*_\w+|immintrin)\b|__x86_64__|__AVX",
                 re.I), False),
     ("prints or exits: outside cli/ errors go to the caller, progress to core/log.h", re.compile(r"cli/|core/(log|error)"),
      re.compile(r"\b(printf|puts|putchar|perror|exit|_exit|abort)\s*\(|\b(stdout)\b"), True),

@@ -1,7 +1,9 @@
-/* train/comm.c -- which engine joins the ranks, if any; tensors of the device in pieces through the host. */
+/* train/comm.c -- which engine joins the ranks, if any; tensors of the device by its own link, or in pieces through the host. */
 #include "train/comm.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/arena.h"
 #include "train/comm_engine.h"
@@ -11,10 +13,12 @@ enum { PIECE = 1 << 18 };
 
 struct dc_comm {
     const dc_comm_engine *engine; /* NULL: alone */
+    const dc_comm_link *link;     /* NULL: through the host */
+    void *link_state;
     dc_dev *dev;
     int64_t rank, size;
     float *piece;
-    char describe[96];
+    char describe[128];
 };
 
 /* A number that a launcher left in the environment, or -1. */
@@ -46,13 +50,51 @@ int dc_comm_local_rank(void)
 }
 
 #ifdef DC_HAVE_MPI
-const char *dc_comm_library(void) { return dc_comm_mpi.library(); }
+const char *dc_comm_library(void)
+{
+    static char name[96];
+    const dc_comm_link *link = dc_comm_stream_link();
+    snprintf(name, sizeof name, "%s%s%s", dc_comm_mpi.library(), link ? ", " : "", link ? link->library() : "");
+    return name;
+}
+
+/* Do the ranks' devices have streams? All or none: a rank would else wait in a library that others never call. */
+static int have_streams(const dc_comm *c, int *all, dc_error *err)
+{
+    int some = dc_dev_stream(c->dev) != NULL, some_not = !some;
+    int rc = c->engine->reduce(&some, 1, DC_COMM_MAX_INT, err);
+    if (rc == DC_OK) rc = c->engine->reduce(&some_not, 1, DC_COMM_MAX_INT, err);
+    *all = some && !some_not;
+    if (rc != DC_OK || !some || !some_not) return rc;
+    return dc_fail(err, DC_EUNKNOWN,
+                   "the ranks have devices of different kinds, this one %s: name one kind in 'device'",
+                   dc_dev_describe(c->dev));
+}
+
+static int join_devices(dc_comm *c, dc_error *err)
+{
+    unsigned char id[DC_COMM_ID] = {0};
+    const dc_comm_link *link = dc_comm_stream_link();
+    const size_t n = strlen(c->describe);
+    int streams;
+    int rc = have_streams(c, &streams, err);
+    if (rc != DC_OK || !streams || !link) return rc;
+    rc = c->rank ? DC_OK : link->make_id(id, err);
+    if (rc == DC_OK) rc = c->engine->broadcast(id, sizeof id, err);
+    if (rc == DC_OK) rc = link->open(&c->link_state, c->dev, id, c->rank, c->size, err);
+    if (rc != DC_OK) return rc;
+    c->link = link;
+    snprintf(c->describe + n, sizeof c->describe - n, ", %s", link->library());
+    return DC_OK;
+}
 
 static int join(dc_comm *c, dc_error *err)
 {
-    const int rc = dc_comm_mpi.open(&c->rank, &c->size, c->describe, sizeof c->describe, err);
+    int rc = dc_comm_mpi.open(&c->rank, &c->size, c->describe, sizeof c->describe, err);
     if (rc != DC_OK) return rc;
     c->engine = &dc_comm_mpi;
+    rc = join_devices(c, err);
+    if (rc != DC_OK || c->link) return rc;
     c->piece = dc_malloc(PIECE * sizeof *c->piece);
     return c->piece ? DC_OK : dc_fail_memory(err, PIECE * sizeof *c->piece, "the ranks of a run");
 }
@@ -75,15 +117,14 @@ int dc_comm_open(dc_comm **out, dc_dev *dev, dc_error *err)
     dc_comm *c = dc_calloc(1, sizeof *c);
     if (!c) return dc_fail_memory(err, sizeof *c, "the ranks of a run");
     c->dev = dev, c->size = 1;
-    const int rc = started() > 1 ? join(c, err) : DC_OK;
-    if (rc == DC_OK) *out = c;
-    else dc_comm_close(c, 1);
-    return rc;
+    *out = c;
+    return started() > 1 ? join(c, err) : DC_OK;
 }
 
 void dc_comm_close(dc_comm *c, int failed)
 {
     if (!c) return;
+    if (c->link) c->link->close(c->link_state, failed);
     if (c->engine) c->engine->close(failed);
     dc_free(c->piece);
     dc_free(c);
@@ -126,11 +167,13 @@ static int by_pieces(dc_comm *c, const dc_floats *items, size_t n_items, piece_f
 
 int dc_comm_sum(dc_comm *c, const dc_floats *items, size_t n_items, dc_error *err)
 {
+    if (c && c->link) return c->link->sum(c->link_state, items, n_items, err);
     return by_pieces(c, items, n_items, sum_piece, err);
 }
 
 int dc_comm_share(dc_comm *c, const dc_floats *items, size_t n_items, dc_error *err)
 {
+    if (c && c->link) return c->link->share(c->link_state, items, n_items, err);
     return by_pieces(c, items, n_items, share_piece, err);
 }
 

@@ -29,7 +29,7 @@ const char *dc_comm_library(void);
 int dc_comm_local_rank(void);
 
 /* Joins the other ranks. `dev` is this rank's, borrowed. DC_EUNKNOWN when a launcher started several ranks and this build cannot join them: each
- * would train alone on the same output. */
+ * would train alone on the same output. On failure *out may be set, too: dc_comm_close ends this process with the others, so say why before. */
 int dc_comm_open(dc_comm **out, dc_dev *dev, dc_error *err);
 /* `failed`: this rank cannot go on, and the others are ended with it, without a wait. NULL is fine. */
 void dc_comm_close(dc_comm *c, int failed);

@@ -105,7 +105,8 @@ static int join_ranks(const loop *l, dc_losses *sums, int64_t *tokens, dc_error 
     const dc_params *p = l->t->params;
     double x[] = {sums->loss, sums->ce, sums->kd, sums->rows, sums->top1, sums->weight, (double)*tokens};
     if (dc_comm_size(l->t->comm) == 1) return DC_OK;
-    int rc = dc_comm_sum(l->t->comm, p->grads, p->n, err);
+    const int flat = p->flat_grads.n > 0;
+    int rc = dc_comm_sum(l->t->comm, flat ? &p->flat_grads : p->grads, flat ? 1 : p->n, err);
     if (rc == DC_OK) rc = dc_comm_sum_doubles(l->t->comm, x, sizeof x / sizeof *x, err);
     *sums = (dc_losses){x[0], x[1], x[2], x[3], x[4], x[5]};
     *tokens = (int64_t)x[6];

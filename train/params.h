@@ -29,6 +29,7 @@ typedef struct dc_params {
     dc_param *items;
     size_t n, room;
     dc_dev *dev;
+    dc_floats flat_grads; /* one buffer that holds all gradients and else zeros, where there is one */
     /* private: what one call of the device sums, and where to */
     dc_floats *grads;
     double *sums;

@@ -265,6 +265,33 @@ static void names(void **state)
     expect_refused("cuda:99999999999", "is unknown");
 }
 
+static int card_of(const char *name, int card)
+{
+    dc_dev_options options = dc_dev_defaults();
+    dc_dev *dev = NULL;
+    int index = -1;
+    options.name = name;
+    options.card = card;
+    assert_int_equal(dc_dev_open(&dev, &options, NULL), DC_OK);
+    cudaSetDevice(0);
+    assert_ptr_equal(dc_dev_stream(dev), dc_cuda_stream(dev));
+    cudaGetDevice(&index);
+    dc_dev_close(dev);
+    return index;
+}
+
+/* Each rank of a machine takes the next card, unless the recipe names one, or only one is to be seen. */
+static void cards_of_ranks(void **state)
+{
+    (void)state;
+    dc_emu_devices(2);
+    assert_int_equal(card_of("cuda", 0), 0);
+    assert_int_equal(card_of("cuda", 1), 1);
+    assert_int_equal(card_of("auto", 1), 1);
+    assert_int_equal(card_of("cuda", 3), 1);
+    assert_int_equal(card_of("cuda:0", 1), 0);
+}
+
 /* By name it is an error; "auto" takes the CPU and can say why. */
 static void expect_fallback(const char *because)
 {
@@ -325,19 +352,11 @@ int main(void)
 {
 #define ON_A_FRESH_CARD(name) cmocka_unit_test_setup(name, fresh_card)
     const struct CMUnitTest tests[] = {
-        ON_A_FRESH_CARD(uploads),
-        ON_A_FRESH_CARD(imports),
-        ON_A_FRESH_CARD(tables),
-        ON_A_FRESH_CARD(results),
-        ON_A_FRESH_CARD(failures_stick),
-        ON_A_FRESH_CARD(failures_of_work),
-        ON_A_FRESH_CARD(out_of_memory),
-        ON_A_FRESH_CARD(memory_is_counted),
-        ON_A_FRESH_CARD(failing_allocations),
-        ON_A_FRESH_CARD(names),
-        ON_A_FRESH_CARD(no_card),
-        ON_A_FRESH_CARD(activations),
-        ON_A_FRESH_CARD(under_protection),
+        ON_A_FRESH_CARD(uploads),       ON_A_FRESH_CARD(imports),           ON_A_FRESH_CARD(tables),
+        ON_A_FRESH_CARD(results),       ON_A_FRESH_CARD(failures_stick),    ON_A_FRESH_CARD(failures_of_work),
+        ON_A_FRESH_CARD(out_of_memory), ON_A_FRESH_CARD(memory_is_counted), ON_A_FRESH_CARD(failing_allocations),
+        ON_A_FRESH_CARD(names),         ON_A_FRESH_CARD(cards_of_ranks),    ON_A_FRESH_CARD(no_card),
+        ON_A_FRESH_CARD(activations),   ON_A_FRESH_CARD(under_protection),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

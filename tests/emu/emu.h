@@ -37,8 +37,8 @@ const char *dc_emu_report(void);
 void dc_emu_malloc_fail_at(int n);
 
 typedef struct dc_emu_counts {
-    size_t live_bytes, peak_bytes; /* asked for by cudaMalloc and cudaMallocAsync */
-    int64_t live, launches, copies, barriers;
+    size_t live_bytes, peak_bytes;                         /* asked for by cudaMalloc and cudaMallocAsync */
+    int64_t live, launches, copies, barriers, collectives; /* collectives: NCCL's */
 } dc_emu_counts;
 dc_emu_counts dc_emu_count(void);
 

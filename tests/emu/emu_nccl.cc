@@ -232,6 +232,7 @@ static ncclResult_t agree(const queued *q)
 static cudaError_t run(const queued *q)
 {
     ncclResult_t r = agree(q);
+    dc_emu_counters.collectives++;
     if (r == ncclSuccess) r = run_parts(q);
     if (r == ncclSuccess) return cudaSuccess;
     q->comm->error = r;

@@ -23,6 +23,7 @@ static void names(void **state)
         assert_int_equal(dc_dev_open(&dev, &options, NULL), DC_OK);
         assert_non_null(strstr(dc_dev_describe(dev), "core"));
         assert_non_null(strstr(dc_dev_path(dev), "cpu "));
+        assert_null(dc_dev_stream(dev));
         dc_dev_close(dev);
     }
     const char *const bad[] = {"cuda", "cuda:1", "gpu", ""};

@@ -61,8 +61,9 @@ static inline void dc_emu_launch(const char *name, void (*kernel)(P...), dim3 gr
     void *memory = aligned_alloc(64, size);
     if (!memory) abort();
     memset(memory, 0, size);
-    call_t *call = static_cast<call_t *>(memory); /* each argument by itself: a whole tuple would bring what lay in its gaps */
+    call_t *call = static_cast<call_t *>(memory);
     call->kernel = kernel;
+    /* Each argument by itself: a whole tuple would bring what lay in its gaps. */
     std::apply([&](auto &...to) { ((new (&to) P(args), dc_emu_clear_padding(&to)), ...); }, call->args);
     const dc_emu_call c = {name,
                            reinterpret_cast<const void *>(kernel),
