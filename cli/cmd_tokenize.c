@@ -115,18 +115,6 @@ done:
 
 /* ---- detokenize ---- */
 
-static int ids_of(dc_ids *ids, const json_t *value, dc_error *err)
-{
-    if (!json_is_array(value)) return dc_fail(err, DC_EFORMAT, "a list of token ids was expected");
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        const json_t *id = json_array_get(value, i);
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
-            return dc_fail(err, DC_EFORMAT, "item %zu is no token id", i);
-        dc_ids_push(ids, (int32_t)json_integer_value(id));
-    }
-    return ids->failed ? dc_fail_memory(err, ids->n * sizeof(int32_t), "token ids") : DC_OK;
-}
-
 static int decode(const dc_tokenizer *t, const dc_ids *ids, dc_str *text, dc_error *err)
 {
     const int rc = dc_decode(t, text, ids->data, ids->n, 0, err);
@@ -138,7 +126,7 @@ static int detokenize_line(void *context, json_t *value, dc_error *err)
     const job *j = context;
     dc_ids ids = {0};
     dc_str text = {0};
-    int rc = ids_of(&ids, value, err);
+    int rc = dc_take_ids(&ids, value, err);
     if (rc == DC_OK) rc = decode(j->t, &ids, &text, err);
     if (rc == DC_OK) rc = dc_print_json(json_stringn(dc_str_text(&text), text.n), err);
     dc_ids_release(&ids);

@@ -48,21 +48,26 @@ void dc_opened_release(dc_opened *o)
     *o = (dc_opened){.adapter = -1};
 }
 
+int dc_take_ids(dc_ids *out, const json_t *list, dc_error *err)
+{
+    if (!json_is_array(list)) return dc_fail(err, DC_EFORMAT, "a list of token ids was expected");
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *id = json_array_get(list, i);
+        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
+            return dc_fail(err, DC_EFORMAT, "item %zu is no token id", i);
+        dc_ids_push(out, (int32_t)json_integer_value(id));
+    }
+    return out->failed ? dc_fail_memory(err, out->n * sizeof(int32_t), "token ids") : DC_OK;
+}
+
 int dc_read_ids(dc_ids *out, const char *path, dc_error *err)
 {
     json_t *json = NULL;
     int rc = dc_json_load(&json, path, err);
     if (rc != DC_OK) return rc;
-    const json_t *list = json_is_object(json) ? json_object_get(json, "ids") : json;
-    if (!json_is_array(list) || !json_array_size(list))
-        rc = dc_fail(err, DC_EFORMAT, "%s: a list of token ids was expected", path);
-    for (size_t i = 0; rc == DC_OK && i < json_array_size(list); i++) {
-        const json_t *id = json_array_get(list, i);
-        if (!json_is_integer(id) || json_integer_value(id) < 0 || json_integer_value(id) > INT32_MAX)
-            rc = dc_fail(err, DC_EFORMAT, "%s: item %zu is no token id", path, i);
-        else dc_ids_push(out, (int32_t)json_integer_value(id));
-    }
-    if (rc == DC_OK && out->failed) rc = dc_fail_memory(err, out->n * sizeof(int32_t), "token ids");
+    rc = dc_take_ids(out, json_is_object(json) ? json_object_get(json, "ids") : json, err);
+    if (rc == DC_OK && !out->n) rc = dc_fail(err, DC_EFORMAT, "the list of token ids is empty");
+    if (rc != DC_OK) dc_error_prefix(err, "%s", path);
     json_decref(json);
     return rc;
 }

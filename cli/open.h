@@ -34,7 +34,9 @@ typedef struct dc_opened {
 int dc_opened_model(dc_opened *o, const dc_cli *cli, int with_tokenizer, dc_error *err);
 void dc_opened_release(dc_opened *o); /* twice is safe */
 
-/* A list of ids from a JSON file, as the caller's dc_ids. */
+/* A JSON list of token ids, appended to the caller's dc_ids. */
+int dc_take_ids(dc_ids *out, const json_t *list, dc_error *err);
+/* The same from a file, which holds a list that is not empty, or {"ids": LIST}. */
 int dc_read_ids(dc_ids *out, const char *path, dc_error *err);
 /* One JSON value on stdout, with a newline; takes the reference. */
 int dc_print_json(json_t *value, dc_error *err);

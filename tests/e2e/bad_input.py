@@ -282,6 +282,11 @@ def adapters():
         refuse(1, "logits", "--model", there, "--ids", "ids.json", "--out", "x.npy", cwd=folder, says=["300"])
         (folder / "ids.json").write_text("[1, 2")
         refuse(1, "logits", "--model", there, "--ids", "ids.json", "--out", "x.npy", cwd=folder, says=["ids.json"])
+        for text, says in (("[]", "is empty"), ('{"ids": [1, -1]}', "item 1 is no token id"), ('{"id": [1]}', "a list of token ids was expected")):
+            (folder / "ids.json").write_text(text)
+            refuse(1, "logits", "--model", there, "--ids", "ids.json", "--out", "x.npy", cwd=folder, says=["ids.json: ", says])
+        (folder / "ids.jsonl").write_text('[]\n[1, "x"]\n')
+        refuse(1, "detokenize", "--model", there, "--lines", "ids.jsonl", cwd=folder, says=["ids.jsonl: line 2: item 1 is no token id"])
         check(not (folder / "x.npy").exists() and other.is_dir(), "logits of no ids")
 
 
