@@ -141,13 +141,13 @@ static int cpu_sync(dc_dev *dev, dc_error *err)
     return code;
 }
 
-/* Linux promises memory that it does not have. */
 static void *cpu_stream(const dc_dev *dev)
 {
     (void)dev;
     return NULL;
 }
 
+/* Linux promises memory that it does not have. */
 static size_t cpu_memory_bytes(const dc_dev *dev)
 {
     (void)dev;
