@@ -180,26 +180,24 @@ done:
 
 static int open_table(table *t, dc_error *err)
 {
-    int rc = DC_OK;
-    dc_path_info there;
+    int rc = DC_OK, has_eval;
     const dc_model_options o = dc_model_defaults();
-    char *data = dc_session_path(t->s, "data", err), *eval = dc_session_path(t->s, "data/eval-00000.h5", err);
+    char *data = dc_session_path(t->s, "data", err);
     char *teacher = dc_recipe_has(t->s->recipe, "teacher") ? dc_session_teacher(t->s, err) : NULL;
-    if (!data || !eval) {
+    if (!data) {
         rc = DC_ENOMEM;
         goto done;
     }
     DC_TRY(dc_session_tokenizer(&t->tokenizer, t->s, err));
     if (teacher) DC_TRY(dc_model_open(&t->teacher, t->s->dev, teacher, &o, err));
-    DC_TRY(dc_path_look(&there, eval, err));
-    if (there.exists) {
+    DC_TRY(dc_set_there(&has_eval, data, "eval", err));
+    if (has_eval) {
         DC_TRY(dc_set_open(&t->set, data, "eval", err));
         DC_TRY(dc_session_loader(&t->loader, t->s, t->set, "train", 1, 0, NULL, err));
         if (t->teacher) DC_TRY(dc_parity_reference_new(&t->reference, t->teacher, -1, t->loader, KL_TOKENS, err));
     }
 done:
     dc_free(data);
-    dc_free(eval);
     dc_free(teacher);
     return rc;
 }

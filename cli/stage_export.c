@@ -94,19 +94,14 @@ done:
 /* Held-out documents if there are any, else the training ones: what parity is measured on. */
 static int parity_loader(dc_set **set, dc_loader **loader, const dc_session *s, dc_error *err)
 {
-    int rc = DC_OK;
-    dc_path_info there;
-    char *data = dc_session_path(s, "data", err), *eval = dc_session_path(s, "data/eval-00000.h5", err);
-    if (!data || !eval) {
-        rc = DC_ENOMEM;
-        goto done;
-    }
-    DC_TRY(dc_path_look(&there, eval, err));
-    DC_TRY(dc_set_open(set, data, there.exists ? "eval" : "train", err));
+    int rc = DC_OK, has_eval;
+    char *data = dc_session_path(s, "data", err);
+    if (!data) return DC_ENOMEM;
+    DC_TRY(dc_set_there(&has_eval, data, "eval", err));
+    DC_TRY(dc_set_open(set, data, has_eval ? "eval" : "train", err));
     DC_TRY(dc_session_loader(loader, s, *set, "train", 1, 0, NULL, err));
 done:
     dc_free(data);
-    dc_free(eval);
     return rc;
 }
 

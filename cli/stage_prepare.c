@@ -321,26 +321,21 @@ done:
 static int output_hash(const prepare *p, dc_hash *out, dc_error *err)
 {
     static const char *const names[] = {"teacher", "train", "eval"};
-    char file[64];
     dc_hasher *h = dc_hasher_new();
     if (!h) return dc_fail_memory(err, 0, "a hash");
     int rc = DC_OK;
     for (size_t i = 0; rc == DC_OK && i < 3; i++) {
         dc_set *s = NULL;
-        dc_path_info there;
-        snprintf(file, sizeof file, "%s-00000.h5", names[i]);
-        char *path = dc_path_join(p->dir, file);
-        rc = path ? dc_path_look(&there, path, err) : dc_fail_memory(err, 0, "a path");
-        if (rc == DC_OK && there.exists) {
-            rc = dc_set_open(&s, p->dir, names[i], err);
-            if (rc == DC_OK) {
-                const dc_hash one = dc_set_hash(s);
-                dc_hasher_add_text(h, names[i]);
-                dc_hasher_add_text(h, one.hex);
-            }
-            dc_set_close(s);
+        int there;
+        rc = dc_set_there(&there, p->dir, names[i], err);
+        if (rc != DC_OK || !there) continue;
+        rc = dc_set_open(&s, p->dir, names[i], err);
+        if (rc == DC_OK) {
+            const dc_hash one = dc_set_hash(s);
+            dc_hasher_add_text(h, names[i]);
+            dc_hasher_add_text(h, one.hex);
         }
-        dc_free(path);
+        dc_set_close(s);
     }
     *out = dc_hasher_get(h);
     dc_hasher_free(h);

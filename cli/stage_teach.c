@@ -205,12 +205,11 @@ static int capture(const dc_session *s, dc_stage *stage, dc_error *err)
     int rc = DC_OK;
     dc_model *teacher = NULL;
     dc_tokenizer *t = NULL, *own = NULL;
-    dc_path_info there;
+    int has_eval;
     char *path = dc_session_teacher(s, err), *data = dc_session_path(s, "data", err),
          *dir = dc_session_path(s, "teacher", err);
-    char *eval = dc_session_path(s, "data/eval-00000.h5", err);
     const dc_model_options o = dc_model_defaults();
-    if (!path || !data || !dir || !eval) {
+    if (!path || !data || !dir) {
         rc = DC_ENOMEM;
         goto done;
     }
@@ -225,8 +224,8 @@ static int capture(const dc_session *s, dc_stage *stage, dc_error *err)
         goto done;
     }
     DC_TRY(capture_set(s, teacher, data, dir, "train", stage->summary, stage->times, err));
-    DC_TRY(dc_path_look(&there, eval, err));
-    if (there.exists) DC_TRY(capture_set(s, teacher, data, dir, "eval", stage->summary, stage->times, err));
+    DC_TRY(dc_set_there(&has_eval, data, "eval", err));
+    if (has_eval) DC_TRY(capture_set(s, teacher, data, dir, "eval", stage->summary, stage->times, err));
 done:
     dc_model_free(teacher);
     dc_tokenizer_free(t);
@@ -234,7 +233,6 @@ done:
     dc_free(path);
     dc_free(data);
     dc_free(dir);
-    dc_free(eval);
     return rc;
 }
 

@@ -60,22 +60,17 @@ static void bounds(const student *k, dc_plan_options *o)
 static int open_data(student *k, const dc_session *s, int64_t repeat, dc_error *err)
 {
     int rc = DC_OK;
-    dc_path_info there;
-    char *eval = dc_session_path(s, "data/eval-00000.h5", err);
+    int has_eval;
     k->data = dc_session_path(s, "data", err), k->targets = dc_session_path(s, "teacher", err);
-    if (!eval || !k->data || !k->targets) {
-        rc = DC_ENOMEM;
-        goto done;
-    }
+    if (!k->data || !k->targets) return DC_ENOMEM;
     DC_TRY(dc_set_open(&k->set, k->data, "train", err));
     DC_TRY(dc_session_loader(&k->loader, s, k->set, "train", 0, repeat, s->comm, err));
-    DC_TRY(dc_path_look(&there, eval, err));
-    if (there.exists) {
+    DC_TRY(dc_set_there(&has_eval, k->data, "eval", err));
+    if (has_eval) {
         DC_TRY(dc_set_open(&k->eval_set, k->data, "eval", err));
         DC_TRY(dc_session_loader(&k->eval_loader, s, k->eval_set, "train", 1, 0, s->comm, err));
     }
 done:
-    dc_free(eval);
     return rc;
 }
 

@@ -74,6 +74,8 @@ int dc_dir_publish(const char *from, const char *to, dc_error *err);
 
 /* Names in a directory, sorted by bytes, without . and ..; names[n] is NULL; free with dc_names_free. */
 int dc_dir_list(char ***names, size_t *n, const char *path, dc_error *err);
+/* The same; none, and *names NULL, when nothing stands at the path. */
+int dc_dir_list_if(char ***names, size_t *n, const char *path, dc_error *err);
 void dc_names_free(char **names);
 
 /* Fails with both figures when the file system of `path` (or of its nearest existing parent) has less than `bytes` free. `what` names

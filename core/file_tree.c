@@ -24,23 +24,16 @@ int dc_path_look(dc_path_info *out, const char *path, dc_error *err)
     return DC_OK;
 }
 
-int dc_path_exists(const char *path)
+static dc_path_info seen(const char *path)
 {
-    struct stat st;
-    return !stat(path, &st);
+    dc_path_info there;
+    dc_path_look(&there, path, NULL);
+    return there;
 }
 
-int dc_path_is_dir(const char *path)
-{
-    struct stat st;
-    return !stat(path, &st) && S_ISDIR(st.st_mode);
-}
-
-int64_t dc_file_size(const char *path)
-{
-    struct stat st;
-    return !stat(path, &st) && S_ISREG(st.st_mode) ? (int64_t)st.st_size : -1;
-}
+int dc_path_exists(const char *path) { return seen(path).exists; }
+int dc_path_is_dir(const char *path) { return seen(path).is_dir; }
+int64_t dc_file_size(const char *path) { return seen(path).size; }
 
 char *dc_path_join(const char *a, const char *b)
 {
@@ -117,6 +110,14 @@ int dc_dir_list(char ***names, size_t *n, const char *path, dc_error *err)
     *names = list;
     *n = used;
     return DC_OK;
+}
+
+int dc_dir_list_if(char ***names, size_t *n, const char *path, dc_error *err)
+{
+    dc_path_info there;
+    *names = NULL, *n = 0;
+    const int rc = dc_path_look(&there, path, err);
+    return rc == DC_OK && there.exists ? dc_dir_list(names, n, path, err) : rc;
 }
 
 void dc_names_free(char **names)

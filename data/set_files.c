@@ -38,11 +38,8 @@ int dc_set_count(int64_t *n, const char *dir, const char *set, const char *what,
     char **names = NULL;
     size_t n_names = 0;
     int64_t found = 0, last = -1;
-    dc_path_info there;
     *n = 0;
-    int rc = dc_path_look(&there, dir, err);
-    if (rc != DC_OK || !there.exists) return rc;
-    rc = dc_dir_list(&names, &n_names, dir, err);
+    int rc = dc_dir_list_if(&names, &n_names, dir, err);
     if (rc != DC_OK) return rc;
     for (size_t i = 0; i < n_names; i++) {
         const char *suffix = "";
@@ -64,10 +61,7 @@ static int remove_files(const char *dir, const char *set, int64_t first, const c
 {
     char **names = NULL;
     size_t n = 0;
-    dc_path_info there;
-    int rc = dc_path_look(&there, dir, err);
-    if (rc != DC_OK || !there.exists) return rc;
-    rc = dc_dir_list(&names, &n, dir, err);
+    int rc = dc_dir_list_if(&names, &n, dir, err);
     for (size_t i = n; rc == DC_OK && i-- > 0;) { /* from the last, so that a kill leaves no gap */
         const char *suffix = "";
         const int64_t number = number_of(names[i], set, &suffix);

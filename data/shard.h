@@ -49,6 +49,8 @@ typedef struct dc_set dc_set;
 /* Opens all files of a set. A missing set is DC_EIO saying which command makes it. Lengths and counts are in memory (8 bytes a document), tokens
  * are read when asked for. */
 int dc_set_open(dc_set **out, const char *dir, const char *set, dc_error *err);
+/* Is there such a set? By its first file. */
+int dc_set_there(int *there, const char *dir, const char *set, dc_error *err);
 void dc_set_close(dc_set *s); /* NULL is fine */
 const dc_set_info *dc_set_info_of(const dc_set *s);
 int64_t dc_set_docs(const dc_set *s);

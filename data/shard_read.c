@@ -27,6 +27,18 @@ struct dc_set {
     uint16_t *narrow_ids;      /* [longest], when ids have two bytes */
 };
 
+int dc_set_there(int *there, const char *dir, const char *set, dc_error *err)
+{
+    char *path = NULL;
+    dc_path_info first;
+    int rc = dc_set_file(&path, dir, set, 0, "", err);
+    if (rc != DC_OK) return rc;
+    rc = dc_path_look(&first, path, err);
+    *there = first.exists;
+    dc_free(path);
+    return rc;
+}
+
 static int get_info(dc_set_info *info, const dc_h5_file *f, dc_error *err)
 {
     int rc = DC_OK;

@@ -34,11 +34,8 @@ int dc_ckpt_steps(int64_t **steps, size_t *n, const char *dir, const char *suffi
 {
     char **names = NULL;
     size_t n_names = 0;
-    dc_path_info there;
     *steps = NULL, *n = 0;
-    int rc = dc_path_look(&there, dir, err);
-    if (rc != DC_OK || !there.exists) return rc;
-    rc = dc_dir_list(&names, &n_names, dir, err);
+    int rc = dc_dir_list_if(&names, &n_names, dir, err);
     if (rc != DC_OK) return rc;
     *steps = dc_calloc(n_names + 1, sizeof **steps);
     if (!*steps) rc = dc_fail_memory(err, n_names * sizeof **steps, "a list of checkpoints");

@@ -575,6 +575,15 @@ static void what_the_disk_refuses_is_not_absent(void **state)
     assert_int_equal(dc_path_look(&there, at("loop"), &err), DC_EIO);
     assert_non_null(strstr(err.message, at("loop")));
     assert_false(there.exists);
+    char **names;
+    size_t n = 7;
+    assert_int_equal(dc_dir_list_if(&names, &n, at("nowhere"), &err), DC_OK);
+    assert_true(n == 0 && !names);
+    assert_int_equal(dc_dir_list_if(&names, &n, at("loop"), &err), DC_EIO);
+    assert_int_equal(dc_dir_list_if(&names, &n, at("looked"), &err), DC_EIO); /* a file is there */
+    assert_int_equal(dc_dir_list_if(&names, &n, root, &err), DC_OK);
+    assert_true(n > 0);
+    dc_names_free(names);
 }
 
 int main(void)

@@ -88,6 +88,11 @@ static void the_info_comes_back(void **state)
     dc_set *s = NULL;
     const dc_set_info wanted = kit_info(300);
     must(kit_write(temp_path("info"), "train", 10, 300, 1, &err), &err);
+    int there = 7;
+    must(dc_set_there(&there, temp_path("info"), "eval", &err), &err);
+    assert_false(there);
+    must(dc_set_there(&there, temp_path("info"), "train", &err), &err);
+    assert_true(there);
     must(dc_set_open(&s, temp_path("info"), "train", &err), &err);
     const dc_set_info *info = dc_set_info_of(s);
     assert_int_equal(info->vocab_size, 300);
