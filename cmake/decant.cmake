@@ -40,6 +40,8 @@ endfunction()
 function(dc_use_device program library)
     set_property(TARGET ${program} PROPERTY DC_DEVICE ${library})
 endfunction()
+# The library, for what a program's folders link to.
+set(DC_PROGRAM_DEVICE $<IF:$<BOOL:$<TARGET_PROPERTY:DC_DEVICE>>,$<TARGET_PROPERTY:DC_DEVICE>,dc_cuda_none>)
 
 # dc_cu_emulated(NAME SOURCES ... USES ... LIBS ...): a static library of .cu files compiled as C++17 against tests/emu, where kernels run on
 # the CPU. Paths are relative to the source root.

@@ -61,11 +61,11 @@ const char *dc_comm_library(void)
 /* Do the ranks' devices have streams? All or none: a rank would else wait in a library that others never call. */
 static int have_streams(const dc_comm *c, int *all, dc_error *err)
 {
-    int some = dc_dev_stream(c->dev) != NULL, some_not = !some;
-    int rc = c->engine->reduce(&some, 1, DC_COMM_MAX_INT, err);
-    if (rc == DC_OK) rc = c->engine->reduce(&some_not, 1, DC_COMM_MAX_INT, err);
-    *all = some && !some_not;
-    if (rc != DC_OK || !some || !some_not) return rc;
+    const int mine = dc_dev_stream(c->dev) != NULL;
+    int some[] = {mine, !mine}; /* ranks with a stream, ranks without */
+    const int rc = c->engine->reduce(some, 2, DC_COMM_MAX_INT, err);
+    *all = some[0] && !some[1];
+    if (rc != DC_OK || !some[0] || !some[1]) return rc;
     return dc_fail(err, DC_EUNKNOWN,
                    "the ranks have devices of different kinds, this one %s: name one kind in 'device'",
                    dc_dev_describe(c->dev));
