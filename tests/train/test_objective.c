@@ -127,6 +127,54 @@ static void test_values(void **state)
     dc_dev_close(dev);
 }
 
+/* More rows than are sent at once: the same sums, and each row's own label and weight. */
+static void test_many_rows(void **state)
+{
+    (void)state;
+    enum { T = 1300, C = WIDTH };
+    static int32_t ids[T], pos[T], rows[T], labels[T];
+    static float weight[T], grads[2][T * C];
+    const int32_t cu[] = {0, T};
+    dc_dev *dev = tiny_dev();
+    dc_model *m = tiny_model(dev, LLAMA, 0);
+    const dc_plan_options po = {.max_tokens = T, .max_docs = 1, .adapter = -1, .backward = 1};
+    const dc_run run = {.adapter = -1};
+    dc_losses got[2] = {0};
+    dc_plan *p = NULL;
+    assert_true(m->config.C <= C);
+    for (int i = 0; i < T; i++) {
+        ids[i] = (int32_t)(i * 7 % m->config.V), pos[i] = rows[i] = i;
+        labels[i] = (int32_t)(i * 17 % m->config.V), weight[i] = (float)(1 + i % 5) / 4;
+    }
+    const dc_packed packed = {.T = T,
+                              .B = 1,
+                              .M = T,
+                              .ids = ids,
+                              .pos = pos,
+                              .cu_seqlens = cu,
+                              .rows = rows,
+                              .labels = labels,
+                              .weight = weight};
+    const dc_batch batch = dc_batch_of(&packed);
+    assert_int_equal(dc_plan_new(&p, m, &po, NULL), DC_OK);
+    for (int k = 0; k < 2; k++) { /* rows one by one, which takes three spans; all in one chunk */
+        dc_objective *o = NULL;
+        assert_int_equal(dc_objective_cross_entropy(&o, m, k ? 0 : 1, NULL), DC_OK);
+        assert_int_equal(dc_forward(p, &batch, &run, NULL), DC_OK);
+        assert_int_equal(o->run(o, p, &packed, &run, 100, 1, &got[k], NULL), DC_OK);
+        memcpy(grads[k], dc_plan_hidden_grad(p).data, (size_t)(T * m->config.C) * sizeof(float));
+        o->free(o);
+    }
+    double most = 0;
+    for (int64_t i = 0; i < T * m->config.C; i++) most = fmax(most, fabs((double)grads[1][i]));
+    assert_true(most > 1e-4 && got[0].rows == T && got[0].weight == got[1].weight && got[0].top1 == got[1].top1);
+    assert_true(fabs(got[0].loss - got[1].loss) <= 1e-6 * got[1].loss);
+    for (int64_t i = 0; i < T * m->config.C; i++) assert_true(fabs((double)(grads[0][i] - grads[1][i])) <= 1e-6 * most);
+    dc_plan_free(p);
+    dc_model_free(m);
+    dc_dev_close(dev);
+}
+
 /* The head's own gradient is summed over chunks as over rows. */
 static void test_head_gradient(void **state)
 {
@@ -183,6 +231,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
+        cmocka_unit_test(test_many_rows),
+       
         cmocka_unit_test(test_head_gradient),
         cmocka_unit_test(test_memory),
     };
