@@ -103,3 +103,15 @@ int dc_dev_sync(dc_dev *dev, dc_error *err) { return dev->kind->sync(dev, err); 
 void *dc_dev_stream(const dc_dev *dev) { return dev->kind->stream(dev); }
 size_t dc_dev_memory_bytes(const dc_dev *dev) { return dev->kind->memory_bytes(dev); }
 size_t dc_dev_scratch_bytes(const dc_dev *dev) { return dev->kind->scratch_bytes(dev); }
+
+int dc_dev_records(const dc_dev *dev) { return dev->kind->records && dev->kind->records(dev); }
+int dc_dev_record(dc_dev *dev, dc_error *err) { return dev->kind->record(dev, err); }
+
+int dc_dev_recorded(dc_dev *dev, dc_recording **out, dc_error *err) { return dev->kind->recorded(dev, out, err); }
+
+void dc_dev_replay(dc_dev *dev, const dc_recording *recording) { dev->kind->replay(dev, recording); }
+
+void dc_dev_recording_free(dc_dev *dev, dc_recording *recording)
+{
+    if (recording) dev->kind->recording_free(dev, recording);
+}

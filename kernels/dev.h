@@ -57,6 +57,18 @@ void dc_dev_upload(dc_dev *dev, void *to, const void *host, size_t bytes);
 void dc_dev_download(dc_dev *dev, void *host, const void *from, size_t bytes); /* waits */
 void dc_dev_copy(dc_dev *dev, void *to, const void *from, size_t bytes);
 int dc_dev_sync(dc_dev *dev, dc_error *err);
+
+/* A list of ops that is queued again and again, with the same operands, can be recorded and then queued as one. What a recorded op reads in
+ * memory it reads anew each time; what stands in its arguments (pointers, sizes, factors) stays. Between record and recorded ops do nothing
+ * but be recorded, and nothing may be uploaded, downloaded or waited for; each op must have run once before with the same sizes. */
+typedef struct dc_recording dc_recording;
+int dc_dev_records(const dc_dev *dev); /* 0: there is no gain on this device (a CPU), and it does not */
+int dc_dev_record(dc_dev *dev, dc_error *err);
+/* On failure nothing was recorded: the ops have to be queued one by one. */
+int dc_dev_recorded(dc_dev *dev, dc_recording **out, dc_error *err);
+void dc_dev_replay(dc_dev *dev, const dc_recording *recording);
+void dc_dev_recording_free(dc_dev *dev, dc_recording *recording); /* NULL is fine */
+
 /* The queue of a device that works behind the caller's back, for a library that puts its own work there, a cudaStream_t; its device becomes the
  * thread's. NULL: there is none, as on a CPU. */
 void *dc_dev_stream(const dc_dev *dev);

@@ -27,8 +27,8 @@ int dc_cuda_note(dc_dev *dev, cudaError_t error, const char *op)
     const dc_code code = error == cudaErrorMemoryAllocation ? DC_ENOMEM : DC_EIO;
     if (is_of_work(error))
         return dc_fail(&s->failed, code,
-                       "%s: %s, found by %s: it or what was queued before it failed; CUDA_LAUNCH_BLOCKING=1 finds it "
-                       "at the op itself",
+                       "%s: %s, found by %s: it or what was queued before it failed; CUDA_LAUNCH_BLOCKING=1 with "
+                       "DC_CUDA_GRAPHS=off finds it at the op itself",
                        s->name, cudaGetErrorString(error), op);
     return dc_fail(&s->failed, code, "%s: %s: %s", op, s->name, cudaGetErrorString(error));
 }
@@ -84,6 +84,7 @@ static void push_piece(dc_dev *dev, void *to, const void *host, size_t bytes, co
 
 static void push(dc_dev *dev, void *to, const void *host, size_t bytes, const char *op)
 {
+    DC_ASSERT(!dc_cuda_state_of(dev)->recording); /* a replay would read the ring as it is then */
     cudaSetDevice(dc_cuda_state_of(dev)->index);
     for (size_t at = 0; at < bytes; at += DC_CUDA_PIECE)
         push_piece(dev, static_cast<char *>(to) + at, static_cast<const char *>(host) + at,
@@ -144,7 +145,7 @@ static int hand_out_results(dc_dev *dev, const char *op)
 void dc_cuda_result(dc_dev *dev, void *host, const void *from, size_t bytes, const char *op)
 {
     dc_cuda_state *s = dc_cuda_state_of(dev);
-    DC_ASSERT(bytes <= DC_CUDA_RESULTS);
+    DC_ASSERT(bytes <= DC_CUDA_RESULTS && !s->recording);
     if (s->n_pending == DC_CUDA_RESULTS_MAX || s->results_used + bytes > DC_CUDA_RESULTS) hand_out_results(dev, op);
     const size_t at = s->results_used;
     dc_cuda_note(dev, cudaMemcpyAsync(s->results + at, from, bytes, cudaMemcpyDeviceToHost, dc_cuda_stream(dev)), op);
@@ -258,6 +259,62 @@ size_t dc_cuda_handed_out(const dc_dev *dev, size_t *peak)
     const dc_cuda_state *s = dc_cuda_state_of(dev);
     if (peak) *peak = s->peak;
     return s->handed_out;
+}
+
+/* ---- recordings: captured graphs ---- */
+
+struct dc_recording {
+    cudaGraphExec_t exec;
+};
+
+static int cuda_records(const dc_dev *dev) { return dc_cuda_state_of(dev)->records; }
+
+/* Other threads, which read data or write checkpoints, go on meanwhile: the capture is of this thread alone. */
+static int cuda_record(dc_dev *dev, dc_error *err)
+{
+    dc_cuda_state *s = dc_cuda_state_of(dev);
+    if (s->failed.code != DC_OK) return dc_fail(err, s->failed.code, "%s", s->failed.message); /* sync tells it too */
+    const cudaError_t e = cudaStreamBeginCapture(dc_cuda_stream(dev), cudaStreamCaptureModeThreadLocal);
+    if (e != cudaSuccess) return dc_fail(err, DC_EIO, "%s: no capture begins: %s", s->name, cudaGetErrorString(e));
+    s->recording = 1;
+    return DC_OK;
+}
+
+/* What an op noted while it was recorded is this recording's failure, and no other's. */
+static int cuda_recorded(dc_dev *dev, dc_recording **out, dc_error *err)
+{
+    dc_cuda_state *s = dc_cuda_state_of(dev);
+    cudaGraph_t graph = nullptr;
+    dc_recording *r = static_cast<dc_recording *>(dc_calloc(1, sizeof *r));
+    const cudaError_t end = cudaStreamEndCapture(s->stream, &graph);
+    s->recording = 0;
+    int rc = DC_OK;
+    if (s->failed.code != DC_OK) {
+        rc = dc_fail(err, s->failed.code, "%s", s->failed.message);
+        s->failed.code = DC_OK;
+    } else if (!r) {
+        rc = dc_fail_memory(err, sizeof *r, "a recording");
+    } else {
+        const cudaError_t e = end == cudaSuccess ? cudaGraphInstantiate(&r->exec, graph, 0) : end;
+        if (e != cudaSuccess) rc = dc_fail(err, DC_EIO, "%s: a captured graph: %s", s->name, cudaGetErrorString(e));
+    }
+    if (graph) cudaGraphDestroy(graph);
+    cudaGetLastError(); /* told here */
+    if (rc == DC_OK) *out = r;
+    else dc_free(r);
+    return rc;
+}
+
+static void cuda_replay(dc_dev *dev, const dc_recording *recording)
+{
+    dc_cuda_note(dev, cudaGraphLaunch(recording->exec, dc_cuda_stream(dev)), "replay");
+}
+
+static void cuda_recording_free(dc_dev *dev, dc_recording *recording)
+{
+    cudaSetDevice(dc_cuda_state_of(dev)->index);
+    dc_cuda_note(dev, cudaGraphExecDestroy(recording->exec), "recording"); /* after what still uses it */
+    dc_free(recording);
 }
 
 /* ---- finding a device ---- */
@@ -414,6 +471,13 @@ static void size_scratch(dc_cuda_state *s)
     s->workspace_bytes = (s->capability >= 90 ? 32 : 4) << 20;
 }
 
+/* DC_CUDA_GRAPHS=off: each op is launched by itself, so that a profiler or CUDA_LAUNCH_BLOCKING=1 tells which one it was. */
+static int wants_recordings(void)
+{
+    const char *set = getenv("DC_CUDA_GRAPHS");
+    return !set || strcmp(set, "off") != 0;
+}
+
 static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
 {
     cudaDeviceProp card;
@@ -434,6 +498,7 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
     s->multiprocessors = card.multiProcessorCount;
     s->capability = card.major * 10 + card.minor;
     s->memory = card.totalGlobalMem;
+    s->records = wants_recordings();
     size_scratch(s);
     snprintf(s->name, sizeof s->name, "%s", card.name);
     const cudaError_t e = make_memory(s);
@@ -453,9 +518,10 @@ static const char *cuda_path(const dc_dev *dev) { return dc_cuda_state_of(dev)->
 
 static void *cuda_stream(const dc_dev *dev) { return dc_cuda_stream(dev); }
 
-static const dc_dev_kind kind = {cuda_present,      cuda_card,         cuda_open, cuda_close,  cuda_describe,
-                                 cuda_path,         cuda_alloc,        cuda_free, cuda_import, cuda_drop,
-                                 cuda_upload,       cuda_download,     cuda_copy, cuda_sync,   cuda_stream,
-                                 cuda_memory_bytes, cuda_scratch_bytes};
+static const dc_dev_kind kind = {cuda_present,      cuda_card,          cuda_open,    cuda_close,  cuda_describe,
+                                 cuda_path,         cuda_alloc,         cuda_free,    cuda_import, cuda_drop,
+                                 cuda_upload,       cuda_download,      cuda_copy,    cuda_sync,   cuda_stream,
+                                 cuda_memory_bytes, cuda_scratch_bytes, cuda_records, cuda_record, cuda_recorded,
+                                 cuda_replay,       cuda_recording_free};
 
 const dc_dev_kind *dc_dev_kind_cuda(void) { return &kind; }

@@ -63,7 +63,8 @@ typedef struct dc_cuda_state {
     size_t tables_head;
     dc_cuda_block *blocks; /* what dc_dev_alloc and dc_dev_import handed out */
     size_t n_blocks, room, handed_out, peak;
-    dc_error failed; /* the first failure, until dc_dev_sync tells it */
+    dc_error failed;        /* the first failure, until dc_dev_sync tells it */
+    int records, recording; /* passes may be recorded; one is being */
     char describe[320], path[160];
 } dc_cuda_state;
 

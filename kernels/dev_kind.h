@@ -26,6 +26,11 @@ typedef struct dc_dev_kind {
     void *(*stream)(const dc_dev *dev); /* NULL for a CPU */
     size_t (*memory_bytes)(const dc_dev *dev);
     size_t (*scratch_bytes)(const dc_dev *dev);
+    int (*records)(const dc_dev *dev); /* NULL: it does not, and the next three are not called */
+    int (*record)(dc_dev *dev, dc_error *err);
+    int (*recorded)(dc_dev *dev, dc_recording **out, dc_error *err);
+    void (*replay)(dc_dev *dev, const dc_recording *recording);
+    void (*recording_free)(dc_dev *dev, dc_recording *recording);
 } dc_dev_kind;
 
 extern const dc_dev_kind dc_dev_kind_cpu;

@@ -30,7 +30,7 @@ static inline void philox8(__m256i out[4], const dc_dropout *d, uint32_t first)
 {
     const __m256i m0 = _mm256_set1_epi32((int)0xD2511F53u), m1 = _mm256_set1_epi32((int)0xCD9E8D57u);
     __m256i c0 = _mm256_add_epi32(_mm256_set1_epi32((int)first), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
-    __m256i c1 = _mm256_set1_epi32((int)d->step), c2 = _mm256_set1_epi32((int)d->place);
+    __m256i c1 = _mm256_set1_epi32((int)*d->step), c2 = _mm256_set1_epi32((int)d->place);
     __m256i c3 = _mm256_set1_epi32(DC_RNG_DROPOUT);
     uint32_t k0 = (uint32_t)d->seed, k1 = (uint32_t)(d->seed >> 32);
     for (int round = 0; round < 10; round++) {

@@ -193,7 +193,8 @@ typedef void dc_softcap_bwd_fn(dc_dev *dev, float *dx, const float *y, int64_t n
 typedef struct dc_dropout {
     float p;
     uint64_t seed;
-    uint32_t step, place;
+    uint32_t place;
+    const uint32_t *step; /* on the device: work that was recorded finds another number there each time */
 } dc_dropout;
 
 typedef void dc_dropout_fn(dc_dev *dev, dc_view y, dc_cview x, int64_t n, const dc_dropout *d, int accumulate);

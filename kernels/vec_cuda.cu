@@ -114,7 +114,7 @@ template <typename T>
 static DC_KERNEL(DC_VEC_THREADS) drop_elements(T *y, const T *x, int64_t n, dc_dropout d, float scale, int accumulate)
 {
     const int64_t i = dc_vec_first(8);
-    const uint64_t counter = static_cast<uint64_t>(d.step) << 32 | static_cast<uint64_t>(i / 4);
+    const uint64_t counter = static_cast<uint64_t>(*d.step) << 32 | static_cast<uint64_t>(i / 4);
     uint32_t u[8];
     float v[8], before[8] = {0};
     if (i >= n) return;

@@ -197,7 +197,7 @@ static void dropout_block(void *context, int64_t i)
     const float scale = d->p < 1 ? (float)(1 / (1 - (double)d->p)) : 0;
     for (int64_t k = s.low; k < s.high; k += 4) {
         uint32_t u[4];
-        dc_rng_u32x4(u, d->seed, DC_RNG_DROPOUT, (uint64_t)d->step << 32 | (uint64_t)(k / 4), d->place);
+        dc_rng_u32x4(u, d->seed, DC_RNG_DROPOUT, (uint64_t)*d->step << 32 | (uint64_t)(k / 4), d->place);
         const int64_t lanes = s.high - k < 4 ? s.high - k : 4;
         for (int64_t l = 0; l < lanes; l++) {
             const float kept = dc_rng_f32(u[l]) >= d->p ? j->x[k + l] * scale : 0;

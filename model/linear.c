@@ -20,7 +20,7 @@ static int drops(const dc_delta *d, const dc_run *run) { return run->training &&
 
 static dc_dropout mask(const dc_delta *d, const dc_run *run)
 {
-    const dc_dropout m = {d->dropout, run->seed, run->step, d->place};
+    const dc_dropout m = {d->dropout, run->seed, d->place, run->device_step};
     return m;
 }
 

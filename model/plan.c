@@ -65,6 +65,7 @@ int dc_plan_new(dc_plan **out, dc_model *m, const dc_plan_options *options, dc_e
     if (!p->cu_seqlens) DC_TRY(dc_fail_memory(err, ((size_t)p->o.max_docs + 1) * sizeof *p->cu_seqlens, "a plan"));
     DC_TRY(dc_dev_alloc(p->dev, &arena, p->arena_bytes, "activations", err));
     p->arena = arena;
+    dc_plan_record_init(p);
     *out = p, p = NULL;
 done:
     dc_plan_free(p);
@@ -74,6 +75,7 @@ done:
 void dc_plan_free(dc_plan *p)
 {
     if (!p) return;
+    dc_plan_record_release(p);
     dc_dev_free(p->dev, p->arena);
     dc_free(p->cu_seqlens);
     dc_free(p->steps);

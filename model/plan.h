@@ -38,10 +38,11 @@ typedef struct dc_batch {
 } dc_batch;
 
 typedef struct dc_run {
-    int adapter;   /* which delta is active; -1: the base alone */
-    int training;  /* dropout on */
-    uint64_t seed; /* of dropout */
-    uint32_t step; /* micro-batch counter of dropout */
+    int adapter;                 /* which delta is active; -1: the base alone */
+    int training;                /* dropout on */
+    uint64_t seed;               /* of dropout */
+    uint32_t step;               /* micro-batch counter of dropout */
+    const uint32_t *device_step; /* private: `step` where the device's ops read it; a plan sets it */
 } dc_run;
 
 typedef struct dc_plan_options {

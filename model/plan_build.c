@@ -162,6 +162,7 @@ int dc_plan_build(dc_plan *p, dc_error *err)
     p->pos = dc_plan_add_buffer(p, "pos", -1, DC_BUFFER_TABLE, DC_SYMBOL_T, 1);
     p->rows = dc_plan_add_buffer(p, "rows", -1, DC_BUFFER_TABLE, DC_SYMBOL_M, 1);
     p->cu = dc_plan_add_buffer(p, "cu_seqlens", -1, DC_BUFFER_TABLE, DC_SYMBOL_B1, 1);
+    p->step = dc_plan_add_buffer(p, "step", -1, DC_BUFFER_TABLE, DC_SYMBOL_ONE, 1);
     p->hidden_grad = -1;
 
     int x = value(p, "x", -1, DC_SYMBOL_T, p->m->config.C, 1);

@@ -37,6 +37,7 @@ static int64_t bound(const dc_plan *p, dc_symbol rows)
     switch (rows) {
     case DC_SYMBOL_M: return p->o.max_rows;
     case DC_SYMBOL_B1: return p->o.max_docs + 1;
+    case DC_SYMBOL_ONE: return 1;
     default: return p->o.max_tokens;
     }
 }

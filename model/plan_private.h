@@ -52,7 +52,7 @@ typedef struct dc_step {
     const dc_weight *weight; /* NORM, EMBED */
 } dc_step;
 
-typedef enum dc_symbol { DC_SYMBOL_T, DC_SYMBOL_M, DC_SYMBOL_B1 /* B + 1 */ } dc_symbol;
+typedef enum dc_symbol { DC_SYMBOL_T, DC_SYMBOL_M, DC_SYMBOL_B1 /* B + 1 */, DC_SYMBOL_ONE } dc_symbol;
 
 typedef enum dc_buffer_kind {
     DC_BUFFER_VALUE, /* of the forward */
@@ -82,6 +82,23 @@ typedef struct dc_step_time {
     int64_t calls;
 } dc_step_time;
 
+/* Steps whose operands have T rows, or no rows of the batch at all: at the same T they are the same ops on the same memory. */
+typedef struct dc_stretch {
+    int first, end;
+} dc_stretch;
+
+/* What such a stretch was recorded for, and its recordings: of the forward, of the backward. */
+enum { DC_PASSES = 2, DC_SHAPES = 8 };
+
+typedef struct dc_shape {
+    int64_t T, B;
+    int adapter, training;
+    uint64_t seed, operands; /* operands: of all pointers and factors that the model hands to ops */
+    int64_t used;            /* number of the forward that was its last; 0: free */
+    dc_recording *recording[DC_PASSES];
+    int ran[DC_PASSES]; /* step by step */
+} dc_shape;
+
 struct dc_plan {
     dc_model *m;
     dc_dev *dev;
@@ -91,7 +108,7 @@ struct dc_plan {
     dc_step *steps;
     int n_buffers, buffer_room, n_steps, step_room;
     int objective;                  /* number of the OBJECTIVE step: forward before, backward behind it */
-    int ids, pos, rows, cu;         /* tables */
+    int ids, pos, rows, cu, step;   /* tables */
     int hidden, hidden_grad;        /* -1: none */
     size_t arena_bytes, live_bytes; /* of the arena; of the most that lives at once */
     char *arena;                    /* NULL in a forecast */
@@ -101,6 +118,12 @@ struct dc_plan {
     dc_kv *kv;
     dc_run run;
     int ran; /* a forward lies behind, its buffers are there */
+
+    /* on a device that records */
+    int records;
+    dc_stretch stretch[DC_PASSES];
+    dc_shape shapes[DC_SHAPES], *shape; /* of the last forward, NULL: it is not recorded */
+    int64_t forwards;
 
     int profile;
     dc_step_time times[DC_STEP_OPS];
@@ -122,6 +145,14 @@ int dc_plan_layout(dc_plan *p, dc_error *err);
 
 /* plan_run.c: one step, on the last batch. */
 void dc_plan_step(dc_plan *p, const dc_step *s);
+
+/* plan_record.c: which stretches can be recorded; whether this device records. */
+void dc_plan_record_init(dc_plan *p);
+void dc_plan_record_release(dc_plan *p);
+/* The batch was taken: finds its shape, and rounds B up with empty documents at the end, so that few shapes serve all batches. */
+void dc_plan_record_batch(dc_plan *p);
+/* The pass (0: forward, 1: backward) of the last batch: replayed, recorded when its shape comes a second time, or step by step. */
+void dc_plan_record_run(dc_plan *p, int pass, int first, int end);
 
 /* plan_print.c: "model.layers.11.mlp.down_proj", "model.layers.3 attention". */
 void dc_step_place(const dc_plan *p, const dc_step *s, dc_str *out);

@@ -197,14 +197,11 @@ static double flops(const dc_plan *p, const dc_step *s)
     }
 }
 
-static void run_steps(dc_plan *p, int first, int end)
+/* Each step waited for. */
+static void run_profiled(dc_plan *p, int first, int end)
 {
     for (int i = first; i < end; i++) {
         const dc_step *s = &p->steps[i];
-        if (!p->profile) {
-            dc_plan_step(p, s);
-            continue;
-        }
         const double start = dc_now();
         dc_plan_step(p, s);
         dc_dev_sync(p->dev, NULL);
@@ -213,6 +210,14 @@ static void run_steps(dc_plan *p, int first, int end)
         t->flops += flops(p, s);
         t->calls++;
     }
+}
+
+static void run_steps(dc_plan *p, int pass, int first, int end)
+{
+    if (p->profile) run_profiled(p, first, end);
+    else if (p->shape) dc_plan_record_run(p, pass, first, end);
+    else
+        for (int i = first; i < end; i++) dc_plan_step(p, &p->steps[i]);
 }
 
 /* ---- the passes ---- */
@@ -233,12 +238,15 @@ int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err)
 {
     check_batch(p, b, run);
     p->T = b->T, p->B = b->B, p->M = b->M, p->kv = b->kv, p->run = *run;
+    p->run.device_step = at(p, p->step);
     memcpy(p->cu_seqlens, b->cu_seqlens, (size_t)(b->B + 1) * sizeof *p->cu_seqlens);
+    dc_plan_record_batch(p);
     dc_dev_upload(p->dev, at(p, p->ids), b->ids, (size_t)b->T * sizeof *b->ids);
     dc_dev_upload(p->dev, at(p, p->pos), b->pos, (size_t)b->T * sizeof *b->pos);
-    dc_dev_upload(p->dev, at(p, p->cu), p->cu_seqlens, (size_t)(b->B + 1) * sizeof *p->cu_seqlens);
+    dc_dev_upload(p->dev, at(p, p->cu), p->cu_seqlens, (size_t)(p->B + 1) * sizeof *p->cu_seqlens);
     if (b->M) dc_dev_upload(p->dev, at(p, p->rows), b->rows, (size_t)b->M * sizeof *b->rows);
-    run_steps(p, 0, p->objective);
+    dc_dev_upload(p->dev, at(p, p->step), &run->step, sizeof run->step);
+    run_steps(p, 0, 0, p->objective);
     p->ran = 1;
     return dc_dev_sync(p->dev, err);
 }
@@ -246,7 +254,7 @@ int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err)
 int dc_backward(dc_plan *p, dc_error *err)
 {
     DC_ASSERT(p->o.backward && p->ran && p->run.adapter == p->o.adapter);
-    run_steps(p, p->objective + 1, p->n_steps);
+    run_steps(p, 1, p->objective + 1, p->n_steps);
     p->ran = 0; /* gradients lie where values were */
     return dc_dev_sync(p->dev, err);
 }

@@ -107,20 +107,25 @@ void cuda_test_dropout(dc_dev *dev)
     for (size_t i = 0; i < CK_COUNT(sizes); i++) {
         for (int accumulate = 0; accumulate < 2; accumulate++) {
             const int64_t n = sizes[i];
-            dc_dropout d = {0.1f, 0x123456789abcdefu, 77, 5};
+            const int32_t steps[2] = {77, 78};
+            int32_t *const on_device = ck_ints(dev, steps, 2);
+            const uint32_t *const step = (const uint32_t *)on_device;
+            dc_dropout d = {0.1f, 0x123456789abcdefu, 5, (const uint32_t *)steps};
             ck_array x = ck_activation(dev, n, 1), y = ck_activation(dev, n, 1);
             float *const from = floats_of(x), *const to = floats_of(y);
             cpu.dropout(NULL, dc_floats_view(to), dc_view_read(dc_floats_view(from)), n, &d, accumulate);
             for (int64_t k = 0; k < n; k++) y.d[k] = small_round(dev, to[k]);
+            d.step = step;
             dev->op.dropout(dev, ck_view(y), ck_cview(x), n, &d, accumulate);
             assert_true(ck_worst(y) == 0);
-            d.step++; /* planted: another step is another mask */
+            d.step = step + 1; /* planted: another step is another mask */
             dev->op.dropout(dev, ck_view(y), ck_cview(x), n, &d, 0);
             assert_true(n < 1000 || ck_worst(y) > 0.5);
             d.p = 0;
             dev->op.dropout(dev, ck_view(x), ck_cview(x), n, &d, 0); /* p 0 in place changes nothing */
             assert_true(ck_worst(x) == 0);
             free(from), free(to);
+            ck_free_ints(dev, on_device);
             ck_free(x), ck_free(y);
         }
     }

@@ -348,6 +348,47 @@ static void under_protection(void **state)
     results(state);
 }
 
+static void recordings(void **state)
+{
+    (void)state;
+    enum { N = 100 };
+    dc_dev *dev = open_card();
+    dc_recording *r = NULL, *broken = NULL;
+    dc_error err = {0};
+    float x[N], y[N];
+    float *const a = take(dev, sizeof x), *const b = take(dev, sizeof y);
+    assert_int_equal(dc_dev_records(dev), 1);
+    for (int i = 0; i < N; i++) x[i] = (float)i, y[i] = 1;
+    dc_dev_upload(dev, a, x, sizeof x);
+    dc_dev_upload(dev, b, y, sizeof y);
+    assert_int_equal(dc_dev_record(dev, &err), DC_OK);
+    dev->op.axpy(dev, b, a, 2, N);
+    assert_int_equal(dc_dev_recorded(dev, &r, &err), DC_OK);
+    for (int i = 0; i < N; i++) x[i] = 3;
+    for (int turn = 0; turn < 3; turn++) {
+        dc_dev_replay(dev, r);
+        if (turn == 1) dc_dev_upload(dev, a, x, sizeof x); /* read anew by the third */
+    }
+    dc_dev_recording_free(dev, r);
+    dc_dev_download(dev, y, b, sizeof y);
+    for (int i = 0; i < N; i++)
+        assert_true(y[i] == (float)(1 + 2 * i + 2 * i + 6)); /* and not done while it was recorded */
+    assert_int_equal(dc_dev_sync(dev, NULL), DC_OK);
+
+    /* What cannot be captured fails the recording, and nothing else. */
+    assert_int_equal(dc_dev_record(dev, &err), DC_OK);
+    assert_int_not_equal(cudaStreamSynchronize(dc_cuda_stream(dev)), cudaSuccess);
+    dev->op.axpy(dev, b, a, 2, N);
+    assert_int_not_equal(dc_dev_recorded(dev, &broken, &err), DC_OK);
+    assert_true(!broken && strlen(err.message) > 10);
+    dev->op.axpy(dev, b, a, -1, N);
+    dc_dev_download(dev, x, b, sizeof x);
+    assert_int_equal(dc_dev_sync(dev, NULL), DC_OK);
+    for (int i = 0; i < N; i++) assert_true(x[i] == y[i] - 3);
+    dc_dev_free(dev, a), dc_dev_free(dev, b);
+    dc_dev_close(dev);
+}
+
 int main(void)
 {
 #define ON_A_FRESH_CARD(name) cmocka_unit_test_setup(name, fresh_card)
@@ -356,7 +397,7 @@ int main(void)
         ON_A_FRESH_CARD(results),       ON_A_FRESH_CARD(failures_stick),    ON_A_FRESH_CARD(failures_of_work),
         ON_A_FRESH_CARD(out_of_memory), ON_A_FRESH_CARD(memory_is_counted), ON_A_FRESH_CARD(failing_allocations),
         ON_A_FRESH_CARD(names),         ON_A_FRESH_CARD(cards_of_ranks),    ON_A_FRESH_CARD(no_card),
-        ON_A_FRESH_CARD(activations),   ON_A_FRESH_CARD(under_protection),
+        ON_A_FRESH_CARD(activations),   ON_A_FRESH_CARD(under_protection),  ON_A_FRESH_CARD(recordings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -37,7 +37,7 @@ static float *masks(const dc_model *m, const dc_linear *l, const dc_batch *b, co
     float *mask = malloc((size_t)(b->T * l->in) * sizeof *mask);
     for (int64_t i = 0; i < b->T * l->in; i++) mask[i] = 1;
     if (!d || !(d->dropout > 0) || !run->training) return mask;
-    const dc_dropout drop = {d->dropout, run->seed, run->step, d->place};
+    const dc_dropout drop = {d->dropout, run->seed, d->place, &run->step};
     const int64_t n = gathered ? b->M : b->T;
     m->dev->op.dropout(m->dev, (dc_view){mask, DC_F32}, (dc_cview){mask, DC_F32}, n * l->in, &drop, 0);
     for (int64_t i = b->M; gathered && i-- > 0;)

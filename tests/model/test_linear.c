@@ -98,9 +98,10 @@ static const double tolerance = 1e-5;
 static void compare(dc_dev *dev, float dropout, dc_run run, int accumulate)
 {
     operands *o = operands_new(dropout);
+    run.device_step = &run.step;
     memcpy(o->mask, o->ones, sizeof o->mask);
     if (dropout > 0 && run.training) {
-        const dc_dropout d = {dropout, run.seed, run.step, 4};
+        const dc_dropout d = {dropout, run.seed, 4, &run.step};
         dev->op.dropout(dev, (dc_view){o->mask, DC_F32}, (dc_cview){o->ones, DC_F32}, T * IN, &d, 0);
     }
     operands *j = judge(o, &run, accumulate);
@@ -141,7 +142,8 @@ static void what_is_frozen_is_not_touched(void **unused)
     operands *o = operands_new(0.5f), *was = malloc(sizeof *was);
     o->weight.grad = o->biases.grad = o->delta.dA = o->delta.dB = NULL;
     *was = *o;
-    const dc_run run = {.adapter = 1, .training = 1};
+    dc_run run = {.adapter = 1, .training = 1};
+    run.device_step = &run.step;
     assert_false(dc_linear_trains(&o->l, 1));
     dc_linear_bwd(dev, &o->l, dc_floats_view(NULL), dc_floats_view(NULL), dc_floats_view(NULL),
                   (dc_cview){o->dy, DC_F32}, (dc_cview){NULL, DC_F32}, (dc_cview){NULL, DC_F32}, T, 0, &run);

@@ -115,7 +115,9 @@ static void nobody_alive_shares_memory(void **unused)
             for (int i = 0; i < p->n_buffers; i++) {
                 const dc_buffer *a = &p->buffers[i];
                 if (a->first < 0) continue;
-                const int64_t rows = a->rows == DC_SYMBOL_B1 ? 4 + 1 : 48; /* plan_new: four documents */
+                const int64_t rows = a->rows == DC_SYMBOL_ONE  ? 1
+                                     : a->rows == DC_SYMBOL_B1 ? 4 + 1
+                                                               : 48; /* plan_new: four documents */
                 assert_true(a->offset % 64 == 0 && a->bytes >= (size_t)(rows * a->width) * 4);
                 end = a->offset + a->bytes > end ? a->offset + a->bytes : end;
                 for (int k = 0; k < i; k++) {

@@ -232,7 +232,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_many_rows),
-       
+
         cmocka_unit_test(test_head_gradient),
         cmocka_unit_test(test_memory),
     };
