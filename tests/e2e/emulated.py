@@ -1,0 +1,95 @@
+"""The whole program with `device: cuda`, on the emulated card: every stage beside the CPU's, a kill, two ranks.
+
+python3 tests/e2e/emulated.py [PROGRAM]: decant-emulated, in which both devices are.
+
+Where the bounds come from. The card's activations are bf16: storing one rounds it by at most u = 2^-9, about eight are stored one behind another in a
+layer, and roundings add up like a random walk, so that with L layers hidden states, logits and gradients are off by a share of about
+e = u sqrt(8 L) = 0.8 % (L = 2).
+- A token's loss is off by about e times the spread of its logits (below 1 in these toys), a mean over n tokens by sqrt(n) less: five
+  times that is the bound. Seen: an eighth of it.
+- AdamW divides by a gradient's size. An element's step is off by e / |g| of itself, at most by twice itself; over normally distributed g the
+  mean square of that is 3.2 e, so an adapter's B, which begins at 0, is off by at most sqrt(3.2 e) = 16 %. Seen: 2 %. A wrong sign or
+  a missing term scores about 100 %.
+- A gradient's norm is off by 2 e at most. Seen: a sixth of it; with a gated unit's backward that forgets the slope: twice the bound."""
+import math
+import signal
+import sys
+import time
+
+from common import PROGRAM, Folder, check, decant, differing, main, make_data, start, succeed, write_recipe
+from trained import distance, metrics, no_mpi, ranks_agree, tensors
+
+LAYERS = 2
+OFF = 2**-9 * math.sqrt(8 * LAYERS)
+
+
+def same_losses(a, b, stage):
+    """Worst of |difference| / bound over the steps; grad_norm is a norm of something that is off by OFF."""
+    worst = 0
+    check(len(a) == len(b) and a, f"{stage}: {len(a)} and {len(b)} steps")
+    for x, y in zip(a, b):
+        n = x["trained_tokens"]
+        check(n == y["trained_tokens"], f"{stage}, step {x['step']}: {n} and {y['trained_tokens']} trained tokens")
+        for key in ("loss", "ce"):
+            share = abs(x[key] - y[key]) / (5 * OFF / math.sqrt(n))
+            check(share <= 1, f"{stage}, step {x['step']}: {key} {x[key]} on the CPU, {y[key]} on the card, {share:.1f} times the bound")
+            worst = max(worst, share)
+        share = abs(x["grad_norm"] / y["grad_norm"] - 1) / (2 * OFF)
+        check(share <= 1, f"{stage}, step {x['step']}: gradient norm {x['grad_norm']} on the CPU, {y['grad_norm']} on the card")
+    return worst
+
+
+def adapter_B(out, stage):
+    found = tensors(out / stage / "adapter/adapter_model.safetensors")
+    return {name: x for name, x in found.items() if "lora_B" in name}
+
+
+def every_stage():
+    """Teacher from scratch, targets, distillation, control, merge, exports, evaluation."""
+    with Folder() as folder:
+        write_recipe(folder, "cpu.json", output_dir="cpu", device="cpu")
+        write_recipe(folder, "card.json", output_dir="card", device="cuda")
+        succeed("run", "cpu.json", cwd=folder)
+        done = succeed("run", "card.json", cwd=folder, timeout=600)
+        check("emulated sm_" in done.err, "the first line does not name the card", done.err)
+        for stage in ("teacher/train", "train", "train/control"):
+            worst = same_losses(metrics(folder / "cpu", stage)[0], metrics(folder / "card", stage)[0], stage)
+            print(f"        {stage}: losses within {worst:.2f} of the bound")
+        for stage in ("train", "train/control"):
+            whole, one = distance(adapter_B(folder / "cpu", stage), adapter_B(folder / "card", stage))
+            check(whole <= math.sqrt(3.2 * OFF), f"{stage}: B differs by {whole:.3f}")
+            print(f"        {stage}: B differs by {whole:.3f}, that of one linear at most by {one:.3f}")
+        killed(folder)
+
+
+def killed(folder):
+    """kill -9 in the middle of training, and the command again: the bytes of the run above."""
+    there = folder / "killed"
+    there.mkdir()
+    make_data(there)
+    write_recipe(there, "card.json", output_dir="card", device="cuda")
+    steps = there / "card/train/metrics.jsonl"
+    with open(folder / "log", "wb") as log:
+        process = start("run", "card.json", cwd=there, log=log)
+        end = time.monotonic() + 300
+        while time.monotonic() < end and process.poll() is None and not (steps.is_file() and steps.read_text().count("\n") > 4):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        check(process.wait() == -signal.SIGKILL, "it had ended before it was killed", (folder / "log").read_text())
+    succeed("run", "card.json", cwd=there, timeout=600)
+    found = differing(folder / "card", there / "card")
+    check(not found, "these files differ from the undisturbed run's:", *found)
+
+
+def two_ranks():
+    """One emulated card each, gradients summed through NCCL."""
+    if reason := no_mpi():
+        return reason
+    with Folder() as folder:
+        print("        " + ranks_agree(folder, device="cuda", distill__control=False, export=None, eval=None))
+    return None
+
+
+if "emulated sm_" not in decant("doctor", cwd=".").out:
+    sys.exit(f"{PROGRAM} has no emulated card")
+main([every_stage, two_ranks])
