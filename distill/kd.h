@@ -16,7 +16,7 @@ extern "C" {
 typedef struct dc_kd_options {
     double kd_ratio, temperature;
     int t2_scale;
-    int64_t chunk_bytes; /* of logits, 0: 32 MB */
+    int64_t chunk_bytes; /* of logits, 0: as suits the device */
 } dc_kd_options;
 
 dc_kd_options dc_kd_defaults(void); /* 0.5, 1, scaled */

@@ -103,6 +103,7 @@ int dc_dev_sync(dc_dev *dev, dc_error *err) { return dev->kind->sync(dev, err); 
 void *dc_dev_stream(const dc_dev *dev) { return dev->kind->stream(dev); }
 size_t dc_dev_memory_bytes(const dc_dev *dev) { return dev->kind->memory_bytes(dev); }
 size_t dc_dev_scratch_bytes(const dc_dev *dev) { return dev->kind->scratch_bytes(dev); }
+size_t dc_dev_chunk_bytes(const dc_dev *dev) { return dev->kind->chunk_bytes; }
 
 int dc_dev_records(const dc_dev *dev) { return dev->kind->records && dev->kind->records(dev); }
 int dc_dev_record(dc_dev *dev, dc_error *err) { return dev->kind->record(dev, err); }

@@ -75,6 +75,9 @@ void *dc_dev_stream(const dc_dev *dev);
 
 /* What the device could hold at most, its own memory or this machine's: 0 when unknown. */
 size_t dc_dev_memory_bytes(const dc_dev *dev);
+/* About how many bytes of logits suit a pass over the head: on a CPU what stays in its caches, on a card so many rows that products are bound by
+ * arithmetic and not by reading the head anew for each chunk. The same for all cards, so that bits do not depend on their memory. */
+size_t dc_dev_chunk_bytes(const dc_dev *dev);
 /* Bytes of scratch the device keeps for its ops (panels of unpacked weights, attention tiles): for the plan's forecast. */
 size_t dc_dev_scratch_bytes(const dc_dev *dev);
 

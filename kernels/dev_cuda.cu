@@ -9,7 +9,10 @@
 #include "kernels/cuda.cuh"
 #include "kernels/dev_kind.h"
 
-enum { OLDEST = 80 }; /* compute capability 8.0: bf16 tensor cores */
+enum {
+    OLDEST = 80,            /* compute capability 8.0: bf16 tensor cores */
+    CHUNK_BYTES = 256 << 20 /* 500 rows of the widest vocabularies; an H100 needs some 300 to be bound by arithmetic */
+};
 
 /* ---- failures ---- */
 
@@ -518,10 +521,10 @@ static const char *cuda_path(const dc_dev *dev) { return dc_cuda_state_of(dev)->
 
 static void *cuda_stream(const dc_dev *dev) { return dc_cuda_stream(dev); }
 
-static const dc_dev_kind kind = {cuda_present,      cuda_card,          cuda_open,    cuda_close,  cuda_describe,
-                                 cuda_path,         cuda_alloc,         cuda_free,    cuda_import, cuda_drop,
-                                 cuda_upload,       cuda_download,      cuda_copy,    cuda_sync,   cuda_stream,
-                                 cuda_memory_bytes, cuda_scratch_bytes, cuda_records, cuda_record, cuda_recorded,
-                                 cuda_replay,       cuda_recording_free};
+static const dc_dev_kind kind = {cuda_present,      cuda_card,          cuda_open,          cuda_close,   cuda_describe,
+                                 cuda_path,         cuda_alloc,         cuda_free,          cuda_import,  cuda_drop,
+                                 cuda_upload,       cuda_download,      cuda_copy,          cuda_sync,    cuda_stream,
+                                 cuda_memory_bytes, cuda_scratch_bytes, CHUNK_BYTES,        cuda_records, cuda_record,
+                                 cuda_recorded,     cuda_replay,        cuda_recording_free};
 
 const dc_dev_kind *dc_dev_kind_cuda(void) { return &kind; }

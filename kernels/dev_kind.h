@@ -26,6 +26,7 @@ typedef struct dc_dev_kind {
     void *(*stream)(const dc_dev *dev); /* NULL for a CPU */
     size_t (*memory_bytes)(const dc_dev *dev);
     size_t (*scratch_bytes)(const dc_dev *dev);
+    size_t chunk_bytes;
     int (*records)(const dc_dev *dev); /* NULL: it does not, and the next three are not called */
     int (*record)(dc_dev *dev, dc_error *err);
     int (*recorded)(dc_dev *dev, dc_recording **out, dc_error *err);

@@ -58,6 +58,7 @@ void dc_head_bwd(dc_model *m, dc_view dhidden, float *dlogits, const float *logi
 
 int64_t dc_head_chunk(const dc_model *m, int64_t bytes)
 {
+    if (!bytes) bytes = (int64_t)dc_dev_chunk_bytes(m->dev);
     const int64_t n = bytes / (m->config.V * (int64_t)sizeof(float));
     return n > 0 ? n : 1;
 }

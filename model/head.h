@@ -17,7 +17,8 @@ void dc_head_fwd(dc_model *m, float *logits, dc_cview hidden, int64_t n, const d
  * NULL when the family has no softcap. */
 void dc_head_bwd(dc_model *m, dc_view dhidden, float *dlogits, const float *logits, dc_cview hidden, int64_t n,
                  const dc_run *run);
-/* Rows a chunk of about `bytes` bytes of logits holds, at least 1. Chosen from the shape alone. */
+/* Rows a chunk of about `bytes` bytes of logits holds, at least 1; 0: as many as suit the device. Chosen from the shape and the kind of device
+ * alone. */
 int64_t dc_head_chunk(const dc_model *m, int64_t bytes);
 
 #ifdef __cplusplus

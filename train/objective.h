@@ -42,7 +42,7 @@ struct dc_objective {
     void (*free)(dc_objective *self);
 };
 
-/* Cross-entropy over the vocabulary. `chunk_bytes`: about how much a chunk of logits may take, 0: 32 MB. */
+/* Cross-entropy over the vocabulary. `chunk_bytes`: about how much a chunk of logits may take, 0: as suits the device. */
 int dc_objective_cross_entropy(dc_objective **out, dc_model *m, int64_t chunk_bytes, dc_error *err);
 
 /* The `measure` of objectives that count each row by its weight. */

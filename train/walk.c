@@ -32,7 +32,8 @@ int dc_walk_new(dc_walk **out, dc_model *m, int64_t chunk_bytes, dc_error *err)
     dc_walk *w = dc_calloc(1, sizeof *w);
     if (!w) return dc_fail_memory(err, sizeof *w, "an objective");
     w->m = m;
-    w->chunk = dc_head_chunk(m, chunk_bytes ? chunk_bytes : 32 << 20);
+    w->chunk = dc_head_chunk(m, chunk_bytes);
+    if (!chunk_bytes && w->chunk > SPAN) w->chunk = SPAN;
     w->slot = (w->chunk + ALIGNED_ROWS - 1) / ALIGNED_ROWS * ALIGNED_ROWS;
     w->slots = w->slot < SPAN ? SPAN / w->slot : 1;
     w->host = dc_calloc(1, rows_bytes(w));

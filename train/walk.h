@@ -13,7 +13,7 @@ extern "C" {
 
 typedef struct dc_walk dc_walk;
 
-/* `chunk_bytes`: about how much the chunk of logits may take, 0: 32 MB. */
+/* `chunk_bytes`: about how much the chunk of logits may take, 0: as suits the device. */
 int dc_walk_new(dc_walk **out, dc_model *m, int64_t chunk_bytes, dc_error *err);
 void dc_walk_free(dc_walk *w); /* NULL is fine */
 size_t dc_walk_bytes(const dc_walk *w);
