@@ -105,18 +105,12 @@ DC_DEVICE float dc_warp_sum(float x)
     return x;
 }
 
-DC_DEVICE float dc_warp_max(float x)
-{
-#pragma unroll
-    for (int lanes = DC_WARP / 2; lanes > 0; lanes /= 2) x = fmaxf(x, __shfl_xor_sync(DC_FULL_WARP, x, lanes));
-    return x;
-}
-
 /* The thread's number in its block, and the block's threads, in the order of warps. */
 DC_DEVICE unsigned dc_thread(void) { return (threadIdx.z * blockDim.y + threadIdx.y) * blockDim.x + threadIdx.x; }
 DC_DEVICE unsigned dc_threads(void) { return blockDim.x * blockDim.y * blockDim.z; }
 
-/* Over the block. `scratch` is DC_BLOCK_SCRATCH floats of shared memory, free again on return: the last barrier sees to it. */
+/* Over the block. `scratch` is DC_BLOCK_SCRATCH floats of shared memory, which others may still read on return: a barrier must stand before
+ * it is used again. */
 enum { DC_BLOCK_SCRATCH = 32 };
 
 DC_DEVICE float dc_block_sum(float x, float *scratch)
@@ -125,20 +119,7 @@ DC_DEVICE float dc_block_sum(float x, float *scratch)
     x = dc_warp_sum(x);
     if (lane == 0) scratch[warp] = x;
     __syncthreads();
-    x = dc_warp_sum(lane < dc_threads() / DC_WARP ? scratch[lane] : 0.0f);
-    __syncthreads();
-    return x;
-}
-
-DC_DEVICE float dc_block_max(float x, float *scratch)
-{
-    const unsigned lane = dc_thread() % DC_WARP, warp = dc_thread() / DC_WARP;
-    x = dc_warp_max(x);
-    if (lane == 0) scratch[warp] = x;
-    __syncthreads();
-    x = dc_warp_max(lane < dc_threads() / DC_WARP ? scratch[lane] : scratch[0]);
-    __syncthreads();
-    return x;
+    return dc_warp_sum(lane < dc_threads() / DC_WARP ? scratch[lane] : 0.0f);
 }
 
 #endif

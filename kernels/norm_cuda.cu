@@ -122,7 +122,7 @@ template <typename T> static DC_KERNEL(DC_VEC_THREADS) norm_forward_any(norm_arg
 
 /* ---- backward: dx (+)= rstd * (g - x * k) with g = dy * (offset + weight) and k = rstd^2 * mean(g * x) ---- */
 
-template <typename T, int LANES, int HELD> static DC_KERNEL(DC_VEC_THREADS) norm_backward(norm_args a)
+template <typename T, int LANES, int HELD> static DC_KERNEL_BLOCKS(DC_VEC_THREADS, 8 / HELD) norm_backward(norm_args a)
 {
     DC_SHARED(float, scratch, [DC_BLOCK_SCRATCH]);
     const int64_t t = row_of_thread<LANES>();

@@ -1,13 +1,16 @@
 """What nvcc makes of every kernel: no spills, no local memory, and the registers and shared memory of tests/cuda/budget.txt.
 
-usage: gate.py [--update] [--jobs N] [FILE_cuda.cu ...], in the source root. Every kernels/*_cuda.cu is compiled for every architecture of ARCHS;
-ptxas's warnings of spills are errors. The budget has one row a kernel and architecture; --update writes it anew, which a commit then shows.
-The numbers are one compiler's: with another version only spills are looked for. Without nvcc: skipped (77).
+usage: gate.py [--update] [--jobs N] [--kept FOLDER] [FILE_cuda.cu ...], in the source root. Every kernels/*_cuda.cu is compiled for every
+architecture of ARCHS; ptxas's warnings of spills are errors. The budget has one row a kernel and architecture; --update writes it anew, which a
+commit then shows. The numbers are one compiler's: with another version only spills are looked for. Without nvcc: skipped (77).
+--kept: what was found of a file is kept there, and it is compiled again only when it, a header, the compiler or its flags have changed.
 
 blocks: how many blocks of a multiprocessor fit by threads, registers and static shared memory (cuda_occupancy.h with ARCHS' figures); a
 kernel with dynamic shared memory has a + there, since its launcher may allow fewer. mma, v4, async: instructions of its PTX: products of the
 tensor cores, 16-byte loads and stores of global memory, asynchronous copies."""
 import argparse
+import hashlib
+import json
 import os
 import pathlib
 import re
@@ -80,6 +83,38 @@ def demangled(names):
     return short
 
 
+INCLUDE = re.compile(r'^\s*#\s*include "([^"]+)"', re.M)
+
+
+def texts_of(path, seen):
+    """A file of the tree and all that it includes from the tree: {path: text}."""
+    if path not in seen and path.exists():
+        seen[path] = path.read_text()
+        for name in INCLUDE.findall(seen[path]):
+            texts_of(pathlib.Path(name), seen)
+    return seen
+
+
+def key_of(source, arch, version):
+    """Of everything that the compiler is given."""
+    return hashlib.sha256(json.dumps([sorted((str(p), t) for p, t in texts_of(source, {}).items()), arch, version, FLAGS]).encode()).hexdigest()
+
+
+def kept_or_compiled(nvcc, source, arch, folder, version, kept):
+    if not kept:
+        return compile_one(nvcc, source, arch, folder)
+    path, key = kept / f"{source.stem}.{arch}.json", key_of(source, arch, version)
+    if path.exists():
+        was = json.loads(path.read_text())
+        if was["key"] == key:
+            return {(source.name, kernel, arch): row for kernel, row in was["rows"].items()}, None
+    rows, bad = compile_one(nvcc, source, arch, folder)
+    if not bad and key == key_of(source, arch, version):  # else it was edited meanwhile
+        kept.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"key": key, "rows": {kernel: row for (_, kernel, _), row in rows.items()}}))
+    return rows, bad
+
+
 def compile_one(nvcc, source, arch, folder):
     """(rows, what went wrong): rows are {(file, kernel, arch): [...]} without the blocks."""
     keep = pathlib.Path(folder) / f"{source.stem}.{arch}"
@@ -117,7 +152,7 @@ def add_blocks(rows, nvcc, folder):
 def read_budget():
     rows, version = {}, None
     for line in BUDGET.read_text().splitlines() if BUDGET.exists() else []:
-        if m := re.match(r"# nvcc (\S+)", line):
+        if m := re.match(r"# nvcc (\d+\.\d+)", line):
             version = m.group(1)
         elif line and not line.startswith("#"):
             file, kernel, arch, *values = line.split()
@@ -148,6 +183,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--update", action="store_true")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--kept", type=pathlib.Path)
     parser.add_argument("files", nargs="*", type=pathlib.Path)
     options = parser.parse_args()
     nvcc = shutil.which("nvcc") or shutil.which("/usr/local/cuda/bin/nvcc")
@@ -158,7 +194,8 @@ def main():
     version = nvcc_version(nvcc)
     with tempfile.TemporaryDirectory() as folder:
         with ThreadPoolExecutor(options.jobs) as pool:
-            done = list(pool.map(lambda job: compile_one(nvcc, *job, folder), [(s, a) for s in sources for a in ARCHS]))
+            done = list(pool.map(lambda job: kept_or_compiled(nvcc, *job, folder, version, options.kept),
+                                 [(s, a) for s in sources for a in ARCHS]))
         if bad := [message for _, message in done if message]:
             print("\n".join(bad))
             return 1
