@@ -3,7 +3,6 @@
 
 #include <ctype.h>
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "core/arena.h"
@@ -17,7 +16,7 @@ typedef struct work {
     const dc_tokenizer *t;
     dc_template *chat;
     dc_ids *prompts;
-    char **answers;
+    dc_str *answers;
     size_t n, room_prompts, room_answers;
     dc_task_result *out;
 } work;
@@ -57,18 +56,13 @@ static int take_row(work *w, const dc_record *record, dc_error *err)
     dc_ids ids = {0};
     if (rc == DC_OK) rc = dc_encode(w->t, &ids, dc_str_text(&text), text.n, chat ? 0 : DC_TOK_SPECIAL, err);
     dc_str_release(&text);
-    char *meant = rc != DC_OK              ? NULL
-                  : json_is_string(answer) ? dc_strdup(json_string_value(answer))
-                                           : json_dumps(answer, JSON_COMPACT);
-    if (rc == DC_OK && meant && !json_is_string(answer)) { /* jansson's memory becomes ours */
-        char *copy = dc_strdup(meant);
-        free(meant);
-        meant = copy;
-    }
-    if (rc == DC_OK && (!meant || ids.failed)) rc = dc_fail_memory(err, 0, "prompts");
+    dc_str meant = {0};
+    if (json_is_string(answer)) dc_str_append(&meant, json_string_value(answer), json_string_length(answer));
+    else dc_json_dump(&meant, answer, 0);
+    if (rc == DC_OK && (meant.failed || ids.failed)) rc = dc_fail_memory(err, 0, "prompts");
     if (rc != DC_OK) {
         dc_ids_release(&ids);
-        dc_free(meant);
+        dc_str_release(&meant);
         return rc;
     }
     w->prompts[w->n] = ids;
@@ -138,7 +132,7 @@ static int done_one(void *context, size_t i, const int32_t *ids, size_t n_ids, i
     (void)ended;
     int rc = dc_decode(w->t, &text, ids, n_ids, 1, err);
     if (rc == DC_OK && text.failed) rc = dc_fail_memory(err, text.n, "an answer");
-    if (rc == DC_OK) w->out->right += compare(w, dc_str_text(&text), w->answers[i]);
+    if (rc == DC_OK) w->out->right += compare(w, dc_str_text(&text), dc_str_text(&w->answers[i]));
     w->out->n++;
     dc_str_release(&text);
     return rc;
@@ -164,7 +158,7 @@ done:
     dc_template_free(w.chat);
     for (size_t i = 0; i < w.n; i++) {
         dc_ids_release(&w.prompts[i]);
-        dc_free(w.answers[i]);
+        dc_str_release(&w.answers[i]);
     }
     dc_free(w.prompts);
     dc_free(w.answers);

@@ -202,7 +202,11 @@ static void say_plan(const student *k, const char *stage)
                    (double)dc_model_bytes(k->model) + (k->teacher ? (double)dc_model_bytes(k->teacher) : 0));
     dc_human_bytes(arena, sizeof arena,
                    (double)dc_plan_bytes(k->plan) + (k->teacher_plan ? (double)dc_plan_bytes(k->teacher_plan) : 0));
-    dc_human_bytes(head, sizeof head, (double)k->objective->bytes(k->objective));
+    dc_human_bytes(head, sizeof head,
+                   (double)k->objective->bytes(k->objective) +
+                       (k->eval_objective && k->eval_objective != k->objective
+                            ? (double)k->eval_objective->bytes(k->eval_objective)
+                            : 0));
     dc_human_bytes(adapter, sizeof adapter, trained * 4);
     dc_log(DC_LOG_INFO, "%-9s plan    weights %s · %s %s with gradients and AdamW · activations %s · head and loss %s",
            stage, weights, k->lora ? dc_lora_describe(k->lora) : "all weights,", adapter, arena, head);
