@@ -114,7 +114,8 @@ static void run_all(trace *t, tiny_kind kind, int records, float dropout)
             float other[R * 64];
             tiny_fill(other, R * l->in, 1, 99);
             dc_dev_free(dev, (void *)(uintptr_t)a.deltas[0].A);
-            void *gap = on_device(dev, other, 4096); /* so that it is not the same place again */
+            static const char nothing[4096];
+            void *gap = on_device(dev, nothing, sizeof nothing); /* so that it is not the same place again */
             a.deltas[0].A = on_device(dev, other, (size_t)(R * l->in) * 4);
             dc_dev_free(dev, gap);
         }
