@@ -77,7 +77,7 @@ void dc_metrics_release(dc_metrics_file *m); /* twice is safe */
 void dc_report_results(dc_str *out, const json_t *summary, const json_t *times); /* eval/ */
 void dc_report_stages(dc_str *out, const char *run_dir);
 void dc_report_parity(dc_str *out, const char *run_dir);
-/* dir/below as JSON, or NULL when it is missing or unreadable. */
+/* dir/below as JSON, or NULL when it is missing; or unreadable, which is then said. */
 json_t *dc_report_json(const char *dir, const char *below);
 
 #ifdef __cplusplus

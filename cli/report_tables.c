@@ -7,12 +7,17 @@
 #include "core/arena.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/log.h"
 
 json_t *dc_report_json(const char *dir, const char *below)
 {
     json_t *value = NULL;
+    dc_path_info there;
+    dc_error err = {0};
     char *path = dc_path_join(dir, below);
-    if (path && dc_path_exists(path)) dc_json_load(&value, path, NULL);
+    int rc = path ? dc_path_look(&there, path, &err) : dc_fail_memory(&err, 0, "a path");
+    if (rc == DC_OK && there.exists) rc = dc_json_load(&value, path, &err);
+    if (rc != DC_OK) dc_log(DC_LOG_WARN, "%s: left out", err.message);
     dc_free(path);
     return value;
 }
