@@ -3,16 +3,16 @@
 
 #include "model/linear.h"
 
-static double elements(const dc_plan *p, int buffer)
+static int64_t elements(const dc_plan *p, int buffer)
 {
     const dc_buffer *b = &p->buffers[buffer];
     const int64_t rows[] = {[DC_SYMBOL_T] = p->T, [DC_SYMBOL_M] = p->M, [DC_SYMBOL_B1] = p->B + 1, [DC_SYMBOL_ONE] = 1};
-    return (double)rows[b->rows] * (double)b->width;
+    return rows[b->rows] * b->width;
 }
 
 static double size(const dc_plan *p, int buffer)
 {
-    return buffer >= 0 ? elements(p, buffer) * (double)dc_element_bytes(p->buffers[buffer].type) : 0;
+    return buffer >= 0 ? (double)dc_dtype_bytes(p->buffers[buffer].type, elements(p, buffer)) : 0;
 }
 
 static const dc_delta *active(const dc_plan *p, const dc_linear *l)
@@ -105,9 +105,8 @@ double dc_plan_traffic(const dc_plan *p, const dc_step *s)
         bytes += (double)dc_dtype_bytes(s->weight->data.type, p->buffers[s->in[0]].width / s->heads);
     if (s->op == DC_STEP_NORM_BWD && s->accumulate) bytes += size(p, s->out[0]);
     if (s->op == DC_STEP_EMBED) /* rows of the table */
-        bytes += elements(p, s->out[0]) * (double)dc_dtype_bytes(s->weight->data.type, p->m->config.C) /
-                 (double)p->m->config.C;
-    if (s->op == DC_STEP_EMBED_BWD) bytes += 8 * elements(p, s->in[0]);
+        bytes += (double)(p->T * dc_dtype_bytes(s->weight->data.type, p->m->config.C));
+    if (s->op == DC_STEP_EMBED_BWD) bytes += 8 * (double)elements(p, s->in[0]);
     if (s->op == DC_STEP_GATHER) bytes -= size(p, s->in[0]) - size(p, s->out[0]); /* of the rows that are taken */
     if (s->op == DC_STEP_GATHER_BWD) bytes += 2 * size(p, s->in[0]);
     return bytes;
