@@ -16,7 +16,7 @@ EXACT = 1e-9
 ROWS = [r"^q o .*y = x W'$", r"^k v .*dx = dy W$", r"^gate up .*y = x W'$", r"^down .*dx = dy W$", r"^head .*y = x W'$", r"^head .*dx = dy W$",
         r"^u = x A'", r"^y \+= u B'", r"^du = dy B", r"^dB \+= dy' u", r"^dA \+= du' x", r"^dx \+= du A", r"^BF16 +64 rows", r"^Q4_0 +one row",
         r"tokens +forward$", r"tokens +backward$", r"^V 49152 +cross-entropy$", r"^V 151936 .*50 draws$", r"^norm .*forward$", r"^norm .*backward$",
-        r"^rope", r"^SwiGLU .*forward$", r"^SwiGLU .*backward$", r"^embedding", r"^AdamW$", r"^norm of the gradients$", r"^head and loss$",
+        r"^rope, 9 heads", r"^SwiGLU .*forward$", r"^SwiGLU .*backward$", r"^embedding", r"^AdamW$", r"^norm of the gradients$", r"^head and loss$",
         r"^whole", r"^linear +\d+ calls", r"^linear_bwd", r"^attn +\d", r"^attn_bwd", r"^norm +\d", r"^norm_bwd", r"^rope +\d", r"^rope_bwd", r"^glu +\d",
         r"^glu_bwd", r"^embed +\d"]
 
