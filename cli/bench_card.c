@@ -54,12 +54,13 @@ static void copy(void *context)
     dc_dev_copy(c->dev, c->to, c->from, c->bytes);
 }
 
-/* Doubles until one takes `enough` seconds. */
-static int card_products(dc_bench *b, dc_error *err)
+/* Sizes double until one takes `enough` seconds; *best: the highest rate, of operands in the device's type. */
+static int card_products(dc_bench *b, double *best, dc_error *err)
 {
     int rc = DC_OK;
+    enum { LEAST = 1024, MOST = 8192 };
     const double enough = b->quick ? 2e-3 : 2e-2;
-    for (int64_t n = 256; rc == DC_OK && n <= 8192; n *= 2) {
+    for (int64_t n = 256; rc == DC_OK && n <= MOST; n *= 2) {
         dc_view a = {0}, c = {0};
         rc = dc_bench_numbers(b, &a, b->dev->activation, n * n, 1, err);
         if (rc == DC_OK) rc = dc_bench_numbers(b, &c, b->dev->activation, n * n, 2, err);
@@ -77,11 +78,26 @@ static int card_products(dc_bench *b, dc_error *err)
                                  .alpha = 1}};
         const double took = rc == DC_OK ? dc_bench_time(b, multiply, &x) : 1;
         const double rate = 2.0 * (double)n * (double)n * (double)n / took;
-        if (rate > b->peak.flops) b->peak.flops = rate;
+        if (rc == DC_OK && rate > *best) *best = rate;
         dc_dev_free(b->dev, a.data);
         dc_dev_free(b->dev, c.data);
-        if (took >= enough) break;
+        if (n >= LEAST && took >= enough) break;
     }
+    return rc;
+}
+
+/* The same card opened once more, with fp32 all through: no bf16, no TF32. */
+static int card_fp32(dc_bench *b, dc_error *err)
+{
+    dc_bench plain = *b;
+    dc_dev_options options = dc_dev_defaults();
+    options.name = b->name;
+    options.activation = DC_F32;
+    plain.dev = NULL;
+    int rc = dc_dev_open(&plain.dev, &options, err);
+    if (rc == DC_OK) rc = card_products(&plain, &b->fp32, err);
+    dc_dev_close(plain.dev);
+    if (b->rc == DC_OK) b->rc = plain.rc, b->err = plain.err;
     return rc;
 }
 
@@ -102,7 +118,8 @@ int dc_bench_card(dc_bench *b, dc_error *err)
 {
     int rc = DC_OK;
     b->peak = (dc_peak){.registers = "a large product"};
-    DC_TRY(card_products(b, err));
+    DC_TRY(card_products(b, &b->peak.flops, err));
+    DC_TRY(card_fp32(b, err));
     DC_TRY(card_copies(b, err));
 done:
     return rc;

@@ -16,9 +16,8 @@ enum {
     D = 64,
     V = 49152,
     R = 16,
-    HEAD_ROWS = 64,
+    HEAD_ROWS = 64, /* of stored weights */
     LONGEST = 2048, /* tokens that attention is timed over */
-    LOSS_ROWS = 80, /* 16 MB of logits */
     DRAWS = 50
 };
 
@@ -26,7 +25,10 @@ enum {
 typedef struct room {
     dc_view a, c, w, logits, sums;
     void *packed; /* w in another type */
+    int64_t rows; /* of logits: a chunk of the head, as the device wants it */
 } room;
+
+static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 
 /* ---- matrix products ---- */
 
@@ -42,17 +44,20 @@ static void run_product(void *context)
 }
 
 /* The product in the types of its operands; C is as wide as the product. */
-static void time_product(dc_bench *b, const char *name, dc_gemm g, double bytes)
+static void time_product(dc_bench *b, const char *name, dc_gemm g)
 {
     product p = {.dev = b->dev, .g = g};
+    const int64_t bytes = dc_dtype_bytes(g.a.type, g.M * g.K) + dc_dtype_bytes(g.b.type, g.N * g.K) +
+                          dc_dtype_bytes(g.c.type, g.M * g.N) * (g.accumulate ? 2 : 1);
     p.g.ldc = g.N, p.g.alpha = 1;
-    dc_bench_row(b, name, dc_bench_time(b, run_product, &p), 2.0 * (double)g.M * (double)g.N * (double)g.K, bytes);
+    dc_bench_row(b, name, dc_bench_time(b, run_product, &p), 2.0 * (double)g.M * (double)g.N * (double)g.K,
+                 (double)bytes);
 }
 
 /* y = x W^T, dx = dy W, dW = dy^T x of a linear over `rows` rows; a head's y, and what comes back to it, are logits. */
 static void time_linear(dc_bench *b, const char *what, const room *r, int64_t rows, int64_t in, int64_t out, int head)
 {
-    char name[64];
+    char name[96];
     const dc_view y = head ? r->logits : r->c;
     snprintf(name, sizeof name, "%s  y = x W'", what);
     time_product(b, name,
@@ -64,8 +69,7 @@ static void time_linear(dc_bench *b, const char *what, const room *r, int64_t ro
                            .K = in,
                            .lda = in,
                            .ldb = in,
-                           .trans_b = 1},
-                 0);
+                           .trans_b = 1});
     snprintf(name, sizeof name, "%s  dx = dy W", what);
     time_product(b, name,
                  (dc_gemm){.c = r->c,
@@ -75,8 +79,7 @@ static void time_linear(dc_bench *b, const char *what, const room *r, int64_t ro
                            .N = in,
                            .K = out,
                            .lda = out,
-                           .ldb = in},
-                 0);
+                           .ldb = in});
     if (head) return;
     snprintf(name, sizeof name, "%s  dW = dy' x", what);
     time_product(b, name,
@@ -89,13 +92,12 @@ static void time_linear(dc_bench *b, const char *what, const room *r, int64_t ro
                            .lda = out,
                            .ldb = in,
                            .trans_a = 1,
-                           .accumulate = 1},
-                 0);
+                           .accumulate = 1});
 }
 
 static void bench_linears(dc_bench *b, const room *r)
 {
-    char title[96];
+    char title[96], head[64];
     const int64_t T = b->tokens;
     const dc_view A = r->sums, sums = dc_view_at(r->sums, (int64_t)F * R);
     snprintf(title, sizeof title, "matrix products, %lld tokens, %s", b->tokens, dc_dtype_get(r->a.type)->name);
@@ -104,19 +106,19 @@ static void bench_linears(dc_bench *b, const room *r)
     time_linear(b, "k v        576 -> 192 ", r, T, C, (int64_t)K * D, 0);
     time_linear(b, "gate up    576 -> 1536", r, T, C, F, 0);
     time_linear(b, "down       1536 -> 576", r, T, F, C, 0);
-    time_linear(b, "head       576 -> 49152, 64 rows", r, HEAD_ROWS, C, V, 1);
+    snprintf(head, sizeof head, "head       576 -> 49152, %lld rows", (long long)r->rows);
+    time_linear(b, head, r, r->rows, C, V, 1);
     snprintf(title, sizeof title, "LoRA of rank 16 on gate, %lld tokens", b->tokens);
     dc_bench_group(b, title);
     const dc_cview x = dc_view_read(r->a), low = dc_view_read(A);
     time_product(b, "u = x A'        576 -> 16",
-                 (dc_gemm){.c = r->c, .a = x, .b = low, .M = T, .N = R, .K = C, .lda = C, .ldb = C, .trans_b = 1}, 0);
+                 (dc_gemm){.c = r->c, .a = x, .b = low, .M = T, .N = R, .K = C, .lda = C, .ldb = C, .trans_b = 1});
     time_product(
         b, "y += u B'       16 -> 1536",
         (dc_gemm){
-            .c = r->c, .a = x, .b = low, .M = T, .N = F, .K = R, .lda = R, .ldb = R, .trans_b = 1, .accumulate = 1},
-        0);
+            .c = r->c, .a = x, .b = low, .M = T, .N = F, .K = R, .lda = R, .ldb = R, .trans_b = 1, .accumulate = 1});
     time_product(b, "du = dy B       1536 -> 16",
-                 (dc_gemm){.c = r->c, .a = x, .b = low, .M = T, .N = R, .K = F, .lda = F, .ldb = R}, 0);
+                 (dc_gemm){.c = r->c, .a = x, .b = low, .M = T, .N = R, .K = F, .lda = F, .ldb = R});
     time_product(b, "dB += dy' u     1536 x 16",
                  (dc_gemm){.c = sums,
                            .a = x,
@@ -127,8 +129,7 @@ static void bench_linears(dc_bench *b, const room *r)
                            .lda = F,
                            .ldb = R,
                            .trans_a = 1,
-                           .accumulate = 1},
-                 0);
+                           .accumulate = 1});
     time_product(b, "dA += du' x     16 x 576",
                  (dc_gemm){.c = sums,
                            .a = x,
@@ -139,11 +140,9 @@ static void bench_linears(dc_bench *b, const room *r)
                            .lda = R,
                            .ldb = C,
                            .trans_a = 1,
-                           .accumulate = 1},
-                 0);
+                           .accumulate = 1});
     time_product(b, "dx += du A      16 -> 576",
-                 (dc_gemm){.c = r->c, .a = x, .b = low, .M = T, .N = C, .K = R, .lda = R, .ldb = C, .accumulate = 1},
-                 0);
+                 (dc_gemm){.c = r->c, .a = x, .b = low, .M = T, .N = C, .K = R, .lda = R, .ldb = C, .accumulate = 1});
 }
 
 /* Stored weights: a quantized base in training, and one token at a time, where reading the weight is all there is. */
@@ -179,11 +178,11 @@ static int bench_stored(dc_bench *b, const room *r, dc_error *err)
                            .ldb = C,
                            .trans_b = 1};
         snprintf(name, sizeof name, "%-5s 64 rows", type);
-        time_product(b, name, g, 0);
+        time_product(b, name, g);
         dc_gemm one = g;
         one.M = 1;
         snprintf(name, sizeof name, "%-5s one row", type);
-        time_product(b, name, one, (double)(bytes * V));
+        time_product(b, name, one);
         DC_TRY(dc_stop_check("bench", err));
     }
 done:
@@ -229,9 +228,11 @@ static int bench_attention(dc_bench *b, const room *r, dc_error *err)
             .r = r,
             .a = {.cu_seqlens = cu, .cu_device = table, .T = n, .B = 1, .H = H, .K = K, .D = D, .scale = 0.125f}};
         const double pairs = (double)n * (double)(n + 1) / 2 * H * D * 2;
+        const double once = (double)n * ((H + K) * 2 * D * (double)dc_element_bytes(r->a.type)); /* q, k, v and o */
         for (x.backward = 0; x.backward < 2; x.backward++) {
             snprintf(name, sizeof name, "%lld tokens  %s", (long long)n, x.backward ? "backward" : "forward");
-            dc_bench_row(b, name, dc_bench_time(b, run_attention, &x), pairs * (x.backward ? 5 : 2), 0);
+            dc_bench_row(b, name, dc_bench_time(b, run_attention, &x), pairs * (x.backward ? 5 : 2),
+                         once * (x.backward ? 2 : 1) + 4.0 * (double)n * H);
         }
         dc_dev_free(b->dev, table);
     }
@@ -339,9 +340,9 @@ static int bench_losses(dc_bench *b, const room *r, dc_error *err)
     int rc = DC_OK;
     char title[64];
     targets t = {0};
-    const int64_t entries = (int64_t)(b->quick ? LOSS_ROWS / 8 : LOSS_ROWS) * V;
+    const int64_t entries = larger(r->rows, 8) * V; /* a few rows of the wider vocabulary too */
     DC_TRY(targets_new(&t, entries / V, err));
-    snprintf(title, sizeof title, "loss and its gradient, %.0f MB (caches hold it)", (double)entries * 4e-6);
+    snprintf(title, sizeof title, "loss and its gradient, %.0f MB of logits", (double)entries * 4e-6);
     dc_bench_group(b, title);
     for (size_t i = 0; i < 2; i++) DC_TRY(time_losses(b, r, &t, entries / vocabularies[i], vocabularies[i], err));
 done:
@@ -349,18 +350,18 @@ done:
     return rc;
 }
 
-static int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
 int dc_bench_kernels(dc_bench *b, dc_error *err)
 {
     int rc = DC_OK;
     room r = {0};
     const dc_dtype type = b->dev->activation;
+    const int64_t chunk = (int64_t)dc_dev_chunk_bytes(b->dev) / (V * (int64_t)sizeof(float));
     const int64_t n = larger(b->tokens * F, (int64_t)LONGEST * 2 * (H + K) * D);
     DC_TRY(dc_bench_numbers(b, &r.a, type, n, 1, err));
     DC_TRY(dc_bench_numbers(b, &r.c, type, n, 2, err));
     DC_TRY(dc_bench_numbers(b, &r.w, type, (int64_t)V * C, 3, err));
-    DC_TRY(dc_bench_numbers(b, &r.logits, DC_F32, (int64_t)LOSS_ROWS * V, 4, err));
+    r.rows = chunk < b->tokens ? chunk : b->tokens;
+    DC_TRY(dc_bench_numbers(b, &r.logits, DC_F32, larger(r.rows, HEAD_ROWS) * V, 4, err));
     DC_TRY(dc_bench_numbers(b, &r.sums, DC_F32, (int64_t)F * C, 5, err));
     DC_TRY(dc_dev_alloc(b->dev, &r.packed, (size_t)V * C * sizeof(float), "a benchmark", err));
     bench_linears(b, &r);

@@ -9,12 +9,14 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "core/stop.h"
+#include "kernels/quant.h"
 #include "train/objective.h"
 
 enum { LAYERS = 30, QUICK_LAYERS = 6, RANK = 16, MAX_KINDS = 64 };
 
 typedef struct step {
     dc_model *model;
+    void *weights; /* the model's matrices in the device's type; NULL: as they are */
     dc_lora *lora;
     dc_params params;
     dc_plan *plan;
@@ -53,6 +55,48 @@ static int model_new(dc_model **out, dc_dev *dev, int layers, dc_error *err)
 done:
     dc_model_free(whole);
     json_decref(json);
+    return rc;
+}
+
+static int narrow_weight(dc_dev *dev, dc_weight *w, void *to, dc_error *err)
+{
+    const int64_t n = w->spec.shape[0] * w->spec.shape[1];
+    const size_t bytes = (size_t)n * dc_element_bytes(dev->activation);
+    float *values = dc_malloc((size_t)n * sizeof *values);
+    void *narrow = dc_malloc(bytes);
+    int rc = DC_OK;
+    if (!values || !narrow) DC_TRY(dc_fail_memory(err, (size_t)n * sizeof *values, "a benchmark"));
+    dc_dev_download(dev, values, w->data.data, (size_t)n * sizeof *values);
+    DC_TRY(dc_dev_sync(dev, err));
+    dc_row_writer(dev->activation, 0)(narrow, values, n);
+    dc_dev_upload(dev, to, narrow, bytes);
+    w->data = (dc_cview){to, dev->activation};
+done:
+    dc_free(narrow);
+    dc_free(values);
+    return rc;
+}
+
+/* Published checkpoints are in bf16, and products on a device of that type read them as they are. */
+static int narrow_weights(step *s, dc_dev *dev, dc_error *err)
+{
+    int rc = DC_OK;
+    int64_t bytes = 0;
+    dc_model *m = s->model;
+    if (dev->activation == DC_F32) return DC_OK;
+    for (size_t i = 0; i < m->n_weights; i++)
+        if (m->weights[i].spec.n_dims == 2)
+            bytes +=
+                m->weights[i].spec.shape[0] * m->weights[i].spec.shape[1] * (int64_t)dc_element_bytes(dev->activation);
+    DC_TRY(dc_dev_alloc(dev, &s->weights, (size_t)bytes, "a benchmark's weights", err));
+    char *to = s->weights;
+    for (size_t i = 0; i < m->n_weights; i++) {
+        dc_weight *w = &m->weights[i];
+        if (w->spec.n_dims != 2) continue;
+        DC_TRY(narrow_weight(dev, w, to, err));
+        to += w->spec.shape[0] * w->spec.shape[1] * (int64_t)dc_element_bytes(dev->activation);
+    }
+done:
     return rc;
 }
 
@@ -121,6 +165,7 @@ static int step_open(step *s, const dc_bench *b, dc_error *err)
     s->T = b->tokens;
     config.r = RANK, config.lora_alpha = 2 * RANK;
     DC_TRY(model_new(&s->model, b->dev, b->quick ? QUICK_LAYERS : LAYERS, err));
+    DC_TRY(narrow_weights(s, b->dev, err));
     DC_TRY(dc_lora_new(&s->lora, s->model, 0, &config, 1, 1, err));
     DC_TRY(dc_student_params(&s->params, s->model, s->lora, err));
     DC_TRY(dc_plan_new(&s->plan, s->model, &plan, err));
@@ -145,6 +190,7 @@ static void step_release(step *s, dc_dev *dev)
     dc_params_release(&s->params);
     dc_lora_free(s->lora);
     dc_model_free(s->model);
+    dc_dev_free(dev, s->weights);
 }
 
 static int update(step *s, int64_t number, dc_error *err)
@@ -200,25 +246,38 @@ static void tell_kinds(dc_bench *b, best *k)
     for (size_t i = 0; i < k->n; i++) {
         if (k->rows[i].seconds <= 0) continue;
         snprintf(name, sizeof name, "%-14s %4lld calls", k->rows[i].name, (long long)k->rows[i].calls);
-        dc_bench_row(b, name, k->rows[i].seconds, k->rows[i].flops, 0);
+        dc_bench_row(b, name, k->rows[i].seconds, k->rows[i].flops, k->rows[i].bytes);
     }
+}
+
+/* The head reads its weight for each chunk, both ways; logits are written, turned into their gradient in place, and read. */
+static double head_bytes(const step *s)
+{
+    const dc_config *c = &s->model->config;
+    const dc_weight *w = s->model->head.w;
+    const int64_t M = s->T - 1, chunk = dc_head_chunk(s->model, 0), chunks = (M + chunk - 1) / chunk;
+    const double weight = (double)dc_dtype_bytes(w->data.type, c->V * c->C);
+    return 2 * (double)chunks * weight + 16.0 * (double)(M * c->V) +
+           2 * (double)dc_dtype_bytes(s->model->dev->activation, M * c->C);
 }
 
 static void tell(dc_bench *b, const step *s, best *k)
 {
     char title[96], name[64];
     const dc_config *c = &s->model->config;
-    const double T = (double)s->T;
+    const double T = (double)s->T, trained = (double)dc_params_count(&s->params);
     double flops = 4.0 * (T - 1) * (double)c->V * (double)c->C; /* the head: logits, and back to the hidden rows */
+    double bytes = head_bytes(s);
     snprintf(title, sizeof title, "a LoRA step, %lld layers, %lld tokens", (long long)c->L, (long long)s->T);
     dc_bench_group(b, title);
     dc_bench_row(b, "forward", k->forward, 0, 0);
-    dc_bench_row(b, "head and loss", k->head, flops, 0);
+    dc_bench_row(b, "head and loss", k->head, flops, bytes);
     dc_bench_row(b, "backward", k->backward, 0, 0);
-    dc_bench_row(b, "norm, clipping, AdamW", k->update, 0, 0);
-    for (size_t i = 0; i < k->n; i++) flops += k->rows[i].flops;
+    dc_bench_row(b, "norm, clipping, AdamW", k->update, 0, 32 * trained); /* 4 and 28 bytes each */
+    for (size_t i = 0; i < k->n; i++) flops += k->rows[i].flops, bytes += k->rows[i].bytes;
+    bytes += 36 * trained; /* the gradients are zeroed before the forward */
     snprintf(name, sizeof name, "whole: %.0f tokens a second", T / k->total);
-    dc_bench_row(b, name, k->total, flops, 0);
+    dc_bench_row(b, name, k->total, flops, bytes);
     tell_kinds(b, k);
     b->step = json_pack("{s:I, s:I, s:f, s:f, s:f, s:f, s:f, s:f, s:I, s:I}", "layers", (json_int_t)c->L, "tokens",
                         (json_int_t)s->T, "seconds", k->total, "tokens_per_second", T / k->total, "forward", k->forward,

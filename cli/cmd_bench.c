@@ -59,15 +59,20 @@ static void print_row(const dc_bench *b, const char *name, double seconds, doubl
 void dc_bench_row(dc_bench *b, const char *name, double seconds, double flops, double bytes)
 {
     json_t *row = json_pack("{s:s, s:s, s:f}", "group", b->group, "name", name, "seconds", seconds);
+    const double of_peak = flops / seconds / b->peak.flops;
+    const double of_memory = b->peak.read_bytes > 0 ? bytes / seconds / b->peak.read_bytes : 0;
     if (row && flops > 0) {
+        json_object_set_new(row, "flops", json_real(flops));
         json_object_set_new(row, "gflops", json_real(flops / seconds / 1e9));
-        json_object_set_new(row, "of_peak", json_real(flops / seconds / b->peak.flops));
+        json_object_set_new(row, "of_peak", json_real(of_peak));
     }
     if (row && bytes > 0) {
+        json_object_set_new(row, "bytes", json_real(bytes));
         json_object_set_new(row, "gbytes_per_second", json_real(bytes / seconds / 1e9));
-        if (b->peak.read_bytes > 0)
-            json_object_set_new(row, "of_memory", json_real(bytes / seconds / b->peak.read_bytes));
+        if (b->peak.read_bytes > 0) json_object_set_new(row, "of_memory", json_real(of_memory));
     }
+    if (row && (flops > 0 || of_memory > 0))
+        json_object_set_new(row, "of_ceiling", json_real(of_peak > of_memory ? of_peak : of_memory));
     json_array_append_new(b->rows, row);
     if (!b->json) print_row(b, name, seconds, flops, bytes);
 }
@@ -88,13 +93,14 @@ static int find_ceilings(dc_bench *b, dc_error *err)
         if (rc != DC_OK) return rc;
     } else {
         dc_peak_measure(&b->peak, b->quick ? 0.1 : 0.5, 1);
+        b->fp32 = b->peak.flops;
     }
     if (b->json) return DC_OK;
     printf("decant %s · %s\nceilings, measured: %.0f GFLOP/s ", DC_VERSION, dc_dev_describe(b->dev),
            b->peak.flops / 1e9);
     if (b->queued)
-        printf("in %s of %s, %.1f GB/s copied in memory\n", b->peak.registers, dc_dtype_get(b->dev->activation)->name,
-               b->peak.read_bytes / 1e9);
+        printf("in %s of %s, %.0f in fp32, %.1f GB/s copied in memory\n", b->peak.registers,
+               dc_dtype_get(b->dev->activation)->name, b->fp32 / 1e9, b->peak.read_bytes / 1e9);
     else printf("fp32 on %s registers, %.1f GB/s read from memory\n", b->peak.registers, b->peak.read_bytes / 1e9);
     return DC_OK;
 }
@@ -103,7 +109,11 @@ static int run(dc_cli *cli, dc_error *err)
 {
     int rc = DC_OK;
     const int quick = dc_cli_get(cli, "--quick") != NULL;
-    dc_bench b = {.quick = quick, .seconds = quick ? 0.03 : 0.3, .json = cli->json, .rows = json_array()};
+    dc_bench b = {.name = dc_cli_get(cli, "--device"),
+                  .quick = quick,
+                  .seconds = quick ? 0.03 : 0.3,
+                  .json = cli->json,
+                  .rows = json_array()};
     if (!b.rows) return dc_fail_memory(err, 0, "a table");
     DC_TRY(dc_opened_device(&b.dev, cli, err));
     b.queued = dc_dev_stream(b.dev) != NULL;
@@ -115,11 +125,12 @@ static int run(dc_cli *cli, dc_error *err)
     if (!dc_cli_get(cli, "--kernels")) DC_TRY(dc_bench_step(&b, err));
     if (b.rc != DC_OK) DC_TRY(dc_fail(err, b.rc, "%s", b.err.message));
     if (cli->json)
-        DC_TRY(dc_print_json(json_pack("{s:s, s:s, s:I, s:f, s:f, s:O, s:O*}", "version", DC_VERSION, "device",
-                                       dc_dev_describe(b.dev), "tokens", (json_int_t)b.tokens, "peak_gflops",
-                                       b.peak.flops / 1e9, "read_gbytes_per_second", b.peak.read_bytes / 1e9, "rows",
-                                       b.rows, "step", b.step),
-                             err));
+        DC_TRY(dc_print_json(
+            json_pack("{s:s, s:s, s:s, s:I, s:f, s:f, s:f, s:O, s:O*}", "version", DC_VERSION, "device",
+                      dc_dev_describe(b.dev), "compute", dc_dtype_get(b.dev->activation)->name, "tokens",
+                      (json_int_t)b.tokens, "peak_gflops", b.peak.flops / 1e9, "fp32_gflops", b.fp32 / 1e9,
+                      "read_gbytes_per_second", b.peak.read_bytes / 1e9, "rows", b.rows, "step", b.step),
+            err));
 done:
     json_decref(b.rows);
     json_decref(b.step);

@@ -116,7 +116,7 @@ size_t dc_plan_profile_rows(dc_plan *p, dc_profile_row *rows, size_t room)
     size_t n = 0;
     for (int op = 0; op < DC_STEP_OPS; op++) {
         const dc_step_time *t = &p->times[op];
-        if (t->calls && n < room) rows[n++] = (dc_profile_row){names[op], t->seconds, t->flops, t->calls};
+        if (t->calls && n < room) rows[n++] = (dc_profile_row){names[op], t->seconds, t->flops, t->bytes, t->calls};
     }
     memset(p->times, 0, sizeof p->times);
     return n;

@@ -80,11 +80,11 @@ int dc_backward(dc_plan *p, dc_error *err);
  * loss. After a decoding pass, whose cache has moved on, only the tap is looked at. */
 int dc_plan_find_nonfinite(dc_plan *p, dc_str *what);
 
-/* Seconds spent a kind of step since the last call, for bench and --profile: name and seconds, n of at most room. */
+/* What each kind of step took since the last call, for bench and --profile; n of at most room. Bytes are what operands and results are: what
+ * crosses memory when no cache helps. */
 typedef struct dc_profile_row {
     const char *name;
-    double seconds;
-    double flops;
+    double seconds, flops, bytes;
     int64_t calls;
 } dc_profile_row;
 void dc_plan_profile(dc_plan *p, int on);

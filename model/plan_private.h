@@ -1,7 +1,7 @@
 /* model/plan_private.h -- what the files plan*.c and kv.c share: steps, buffers, the program.
  *
  * plan_build.c lists the forward steps, plan_mirror.c appends the backward ones, plan_memory.c finds each buffer's life and its
- * place in the arena, plan_run.c runs steps, plan_print.c shows them. Nothing outside model/ and its tests includes this. */
+ * place in the arena, plan_run.c runs steps, plan_work.c counts what they cost, plan_print.c shows them. Nothing outside model/ and its tests includes this. */
 #ifndef DC_MODEL_PLAN_PRIVATE_H
 #define DC_MODEL_PLAN_PRIVATE_H
 
@@ -78,7 +78,7 @@ typedef struct dc_buffer {
 
 /* An array of profile figures, one a kind of step. */
 typedef struct dc_step_time {
-    double seconds, flops;
+    double seconds, flops, bytes;
     int64_t calls;
 } dc_step_time;
 
@@ -145,6 +145,10 @@ int dc_plan_layout(dc_plan *p, dc_error *err);
 
 /* plan_run.c: one step, on the last batch. */
 void dc_plan_step(dc_plan *p, const dc_step *s);
+
+/* plan_work.c: what a step of the last batch costs: operations, a multiply-add being two; bytes that cross memory when no cache helps. */
+double dc_plan_flops(const dc_plan *p, const dc_step *s);
+double dc_plan_traffic(const dc_plan *p, const dc_step *s);
 
 /* plan_record.c: which stretches can be recorded; whether this device records. */
 void dc_plan_record_init(dc_plan *p);

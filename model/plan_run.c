@@ -161,42 +161,6 @@ void dc_plan_step(dc_plan *p, const dc_step *s)
 
 /* ---- figures ---- */
 
-/* Products of a linear, in multiply-adds of a token: forward; and backward, as far as the step goes. */
-static double linear_work(const dc_plan *p, const dc_step *s)
-{
-    const dc_linear *l = s->linear;
-    const dc_delta *d = p->run.adapter >= 0 ? l->delta[p->run.adapter] : NULL;
-    const double base = (double)l->in * (double)l->out, a = d ? (double)d->R * (double)l->in : 0;
-    const double b = d ? (double)d->R * (double)l->out : 0;
-    if (s->op == DC_STEP_LINEAR) return base + a + b;
-    const int dx = s->out[0] >= 0;
-    const double delta = d ? (dx + (d->dA != NULL)) * a + ((s->out[1] >= 0) + (d->dB != NULL)) * b : 0;
-    return (dx + (l->w->grad != NULL)) * base + delta;
-}
-
-/* Pairs of tokens that attend to one another. Decoding's are not counted: the plan does not see the cache. */
-static double attended(const dc_plan *p)
-{
-    double pairs = 0;
-    for (int64_t b = 0; b < p->B && !p->kv; b++) {
-        const double n = p->cu_seqlens[b + 1] - p->cu_seqlens[b], w = (double)p->m->config.window;
-        pairs += w > 0 && w < n ? w * (n - w) + w * (w + 1) / 2 : n * (n + 1) / 2;
-    }
-    return pairs;
-}
-
-static double flops(const dc_plan *p, const dc_step *s)
-{
-    const dc_config *c = &p->m->config;
-    switch (s->op) {
-    case DC_STEP_LINEAR:
-    case DC_STEP_LINEAR_BWD: return 2 * (double)rows_of(p, s->in[0]) * linear_work(p, s);
-    case DC_STEP_ATTN: return 4 * attended(p) * (double)(c->H * c->D);
-    case DC_STEP_ATTN_BWD: return 10 * attended(p) * (double)(c->H * c->D);
-    default: return 0;
-    }
-}
-
 /* Each step waited for. */
 static void run_profiled(dc_plan *p, int first, int end)
 {
@@ -207,7 +171,8 @@ static void run_profiled(dc_plan *p, int first, int end)
         dc_dev_sync(p->dev, NULL);
         dc_step_time *t = &p->times[s->op];
         t->seconds += dc_now() - start;
-        t->flops += flops(p, s);
+        t->flops += dc_plan_flops(p, s);
+        t->bytes += dc_plan_traffic(p, s);
         t->calls++;
     }
 }

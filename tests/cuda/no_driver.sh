@@ -1,6 +1,6 @@
 #!/bin/sh
 # A program with CUDA on a machine without a driver: doctor says so in one line, "auto" computes on the CPU, and a device asked for
-# by name fails. usage: no_driver.sh DECANT, in the source root.
+# by name fails; scripts/gpu-check has nothing to check. usage: no_driver.sh DECANT, in the source root.
 set -eu
 decant=$1
 if [ -e /proc/driver/nvidia/version ]; then
@@ -38,3 +38,10 @@ grep -q '^decant .* cores\?, ' "$folder/err" || fail 'the first line does not na
 code=0
 "$decant" prepare "$folder/recipe.yaml" device=cuda >"$folder/out" 2>"$folder/err" || code=$?
 [ $code = 1 ] || fail "device: cuda ends with $code, not 1"
+
+code=0
+scripts/gpu-check "$folder/check" >"$folder/out" 2>"$folder/err" || code=$?
+[ $code = 77 ] || fail "scripts/gpu-check ends with $code, not 77"
+[ "$(cat "$folder/out" "$folder/err" | wc -l)" = 1 ] || fail 'scripts/gpu-check says more than a line'
+grep -q '^skipped: .*driver' "$folder/out" || fail 'scripts/gpu-check does not say why'
+[ ! -e "$folder/check" ] || fail 'scripts/gpu-check made its folder'

@@ -1,6 +1,6 @@
 """The whole program with `device: cuda`, on the emulated card: every stage beside the CPU's, a kill, two ranks.
 
-python3 tests/e2e/emulated.py [PROGRAM]: decant-emulated, in which both devices are.
+python3 tests/e2e/emulated.py [PROGRAM]: decant-emulated, in which both devices are; or, on a machine with a card, decant with CUDA.
 
 Where the bounds come from. The card's activations are bf16: storing one rounds it by at most u = 2^-9, about eight are stored one behind another in a
 layer, and roundings add up like a random walk, so that with L layers hidden states, logits and gradients are off by a share of about
@@ -11,12 +11,13 @@ e = u sqrt(8 L) = 0.8 % (L = 2).
   mean square of that is 3.2 e, so an adapter's B, which begins at 0, is off by at most sqrt(3.2 e) = 16 %. Seen: 2 %. A wrong sign or
   a missing term scores about 100 %.
 - A gradient's norm is off by 2 e at most. Seen: a sixth of it; with a gated unit's backward that forgets the slope: twice the bound."""
+import json
 import math
 import signal
 import sys
 import time
 
-from common import PROGRAM, Folder, check, decant, differing, main, make_data, start, succeed, write_recipe
+from common import PROGRAM, Folder, check, differing, main, make_data, start, succeed, write_recipe
 from trained import distance, metrics, no_mpi, ranks_agree, tensors
 
 LAYERS = 2
@@ -51,7 +52,7 @@ def every_stage():
         write_recipe(folder, "card.json", output_dir="card", device="cuda")
         succeed("run", "cpu.json", cwd=folder)
         done = succeed("run", "card.json", cwd=folder, timeout=600)
-        check("emulated sm_" in done.err, "the first line does not name the card", done.err)
+        check(CARDS[0].split(",")[0] in done.err, "the first line does not name the card", done.err)
         for stage in ("teacher/train", "train", "train/control"):
             worst = same_losses(metrics(folder / "cpu", stage)[0], metrics(folder / "card", stage)[0], stage)
             print(f"        {stage}: losses within {worst:.2f} of the bound")
@@ -83,13 +84,15 @@ def killed(folder):
 
 def two_ranks():
     """One emulated card each, gradients summed through NCCL."""
-    if reason := no_mpi():
+    if reason := no_mpi() or (None if EMULATED or len(CARDS) > 1 else "one card, and NCCL wants one for each rank"):
         return reason
     with Folder() as folder:
         print("        " + ranks_agree(folder, device="cuda", distill__control=False, export=None, eval=None))
     return None
 
 
-if "emulated sm_" not in decant("doctor", cwd=".").out:
-    sys.exit(f"{PROGRAM} has no emulated card")
+CARDS = json.loads(succeed("doctor", "--json", cwd=".").out)["cuda"]["cards"]
+EMULATED = any("emulated sm_" in card for card in CARDS)
+if not CARDS:
+    sys.exit(f"{PROGRAM} has no card, emulated or not")
 main([every_stage, two_ranks])
