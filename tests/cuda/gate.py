@@ -3,7 +3,8 @@
 usage: gate.py [--update] [--jobs N] [--kept FOLDER] [FILE_cuda.cu ...], in the source root. Every kernels/*_cuda.cu is compiled for every
 architecture of ARCHS; ptxas's warnings of spills are errors. The budget has one row a kernel and architecture; --update writes it anew, which a
 commit then shows. The numbers are one compiler's: with another version only spills are looked for. Without nvcc: skipped (77).
---kept: what was found of a file is kept there, and it is compiled again only when it, a header, the compiler or its flags have changed.
+--kept: what was found of a file is kept there, and it is compiled again only when it, a header, the compiler, its flags or this script have
+changed.
 
 blocks: how many blocks of a multiprocessor fit by threads, registers and static shared memory (cuda_occupancy.h with ARCHS' figures); a
 kernel with dynamic shared memory has a + there, since its launcher may allow fewer. mma, v4, async: instructions of its PTX: products of the
@@ -57,8 +58,10 @@ def run(command, **more):
     return subprocess.run(command, capture_output=True, text=True, **more)
 
 
-def nvcc_version(nvcc):
-    return re.search(r"release (\d+\.\d+)", run([nvcc, "--version"]).stdout).group(1)
+def compiler_of(nvcc):
+    """(its version as the budget has it, all that it says of itself)"""
+    said = run([nvcc, "--version"]).stdout
+    return re.search(r"release (\d+\.\d+)", said).group(1), said
 
 
 def entries(ptx):
@@ -88,30 +91,39 @@ INCLUDE = re.compile(r'^\s*#\s*include "([^"]+)"', re.M)
 
 def texts_of(path, seen):
     """A file of the tree and all that it includes from the tree: {path: text}."""
-    if path not in seen and path.exists():
-        seen[path] = path.read_text()
+    if path not in seen:
+        seen[path] = path.read_text()  # every #include "x" names a file of the tree: one that is not there is an error
         for name in INCLUDE.findall(seen[path]):
             texts_of(pathlib.Path(name), seen)
     return seen
 
 
-def key_of(source, arch, version):
-    """Of everything that the compiler is given."""
-    return hashlib.sha256(json.dumps([sorted((str(p), t) for p, t in texts_of(source, {}).items()), arch, version, FLAGS]).encode()).hexdigest()
+def key_of(source, arch, compiler):
+    """Of everything that the compiler is given, and of how its output is read."""
+    texts = sorted((str(p), t) for p, t in texts_of(source, {}).items())
+    return hashlib.sha256(json.dumps([texts, arch, compiler, FLAGS, pathlib.Path(__file__).read_text()]).encode()).hexdigest()
 
 
-def kept_or_compiled(nvcc, source, arch, folder, version, kept):
+def read_kept(path, key):
+    try:
+        was = json.loads(path.read_text())
+        return was["rows"] if was["key"] == key else None
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def kept_or_compiled(nvcc, source, arch, folder, compiler, kept):
     if not kept:
         return compile_one(nvcc, source, arch, folder)
-    path, key = kept / f"{source.stem}.{arch}.json", key_of(source, arch, version)
-    if path.exists():
-        was = json.loads(path.read_text())
-        if was["key"] == key:
-            return {(source.name, kernel, arch): row for kernel, row in was["rows"].items()}, None
+    path, key = kept / f"{source.stem}.{arch}.json", key_of(source, arch, compiler)
+    if (was := read_kept(path, key)) is not None:
+        return {(source.name, kernel, arch): row for kernel, row in was.items()}, None
     rows, bad = compile_one(nvcc, source, arch, folder)
-    if not bad and key == key_of(source, arch, version):  # else it was edited meanwhile
+    if not bad and key == key_of(source, arch, compiler):  # else it was edited meanwhile
         kept.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"key": key, "rows": {kernel: row for (_, kernel, _), row in rows.items()}}))
+        new = path.with_suffix(f".{os.getpid()}")
+        new.write_text(json.dumps({"key": key, "rows": {kernel: row for (_, kernel, _), row in rows.items()}}))
+        new.replace(path)  # whole or not at all
     return rows, bad
 
 
@@ -191,10 +203,10 @@ def main():
         print("skipped: there is no nvcc")
         return 77
     sources = options.files or sorted(pathlib.Path("kernels").glob("*_cuda.cu"))
-    version = nvcc_version(nvcc)
+    version, compiler = compiler_of(nvcc)
     with tempfile.TemporaryDirectory() as folder:
         with ThreadPoolExecutor(options.jobs) as pool:
-            done = list(pool.map(lambda job: kept_or_compiled(nvcc, *job, folder, version, options.kept),
+            done = list(pool.map(lambda job: kept_or_compiled(nvcc, *job, folder, compiler, options.kept),
                                  [(s, a) for s in sources for a in ARCHS]))
         if bad := [message for _, message in done if message]:
             print("\n".join(bad))
