@@ -456,8 +456,9 @@ static void name_state(dc_cuda_state *s, dc_dtype activation)
     int driver = 0;
     char blas[48] = "plain products";
     cudaDriverGetVersion(&driver);
-    snprintf(s->describe, sizeof s->describe, "%s, %.0f GiB, driver %d.%d", s->name,
-             static_cast<double>(s->memory) / 0x1p30, driver / 1000, driver % 1000 / 10);
+    snprintf(s->describe, sizeof s->describe, "%s, %.0f GiB, driver %d.%d%s", s->name,
+             static_cast<double>(s->memory) / 0x1p30, driver / 1000, driver % 1000 / 10,
+             activation == DC_F32 ? ", fp32" : "");
     if (s->blas)
         snprintf(blas, sizeof blas, "cuBLASLt %zu.%zu.%zu", cublasLtGetVersion() / 10000,
                  cublasLtGetVersion() / 100 % 100, cublasLtGetVersion() % 100);
@@ -481,16 +482,29 @@ static int wants_recordings(void)
     return !set || strcmp(set, "off") != 0;
 }
 
+/* DC_CUDA_TYPE=f32: activations, and with them all arithmetic, in fp32, for comparisons with a CPU; bf16 is what is used without it. */
+static int choose_type(dc_dtype *out, const dc_dev_options *options, const char *name, dc_error *err)
+{
+    const char *set = getenv("DC_CUDA_TYPE");
+    *out = options->activation;
+    if (*out == DC_DTYPE_NONE) {
+        *out = set && strcmp(set, "f32") == 0 ? DC_F32 : DC_BF16;
+        if (set && *out == DC_BF16 && strcmp(set, "bf16") != 0)
+            return dc_fail(err, DC_EUNKNOWN, "device '%s': DC_CUDA_TYPE is '%.32s'; known are bf16 and f32", name, set);
+    }
+    if (*out == DC_BF16 || *out == DC_F32) return DC_OK;
+    return dc_fail(err, DC_EUNKNOWN, "device '%s': activations are BF16 or F32", name);
+}
+
 static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
 {
     cudaDeviceProp card;
     int index;
+    dc_dtype activation;
     const char *name = name_of(options);
     int rc = find(&index, &card, name, options->card, err);
+    if (rc == DC_OK) rc = choose_type(&activation, options, name, err);
     if (rc != DC_OK) return rc;
-    const dc_dtype activation = options->activation == DC_DTYPE_NONE ? DC_BF16 : options->activation;
-    if (activation != DC_BF16 && activation != DC_F32)
-        return dc_fail(err, DC_EUNKNOWN, "device '%s': activations are BF16 or F32", name);
     if (options->backend != DC_GEMM_BACKENDS && options->backend != DC_GEMM_REF)
         return dc_fail(err, DC_EUNKNOWN, "device '%s': the GEMM library that was asked for is a CPU's", name);
     dc_cuda_state *s = static_cast<dc_cuda_state *>(dc_calloc(1, sizeof *s));

@@ -346,6 +346,31 @@ static void activations(void **state)
     assert_int_equal(dc_dev_open(&dev, &options, &err), DC_EUNKNOWN);
 }
 
+/* The type by the environment holds for those who did not ask for one. */
+static void type_by_environment(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *set;
+        dc_dtype asked, found;
+    } cases[] = {{"f32", DC_DTYPE_NONE, DC_F32}, {"bf16", DC_DTYPE_NONE, DC_BF16}, {"f32", DC_BF16, DC_BF16}};
+    dc_dev_options options = dc_dev_defaults();
+    dc_dev *dev = NULL;
+    dc_error err = {0};
+    options.name = "cuda";
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        setenv("DC_CUDA_TYPE", cases[i].set, 1);
+        options.activation = cases[i].asked;
+        assert_int_equal(dc_dev_open(&dev, &options, &err), DC_OK);
+        assert_int_equal(dev->activation, cases[i].found);
+        assert_int_equal(strstr(dc_dev_describe(dev), ", fp32") != NULL, cases[i].found == DC_F32);
+        dc_dev_close(dev);
+    }
+    setenv("DC_CUDA_TYPE", "f16", 1);
+    expect_refused("cuda", "DC_CUDA_TYPE is 'f16'; known are bf16 and f32");
+    unsetenv("DC_CUDA_TYPE");
+}
+
 /* Nothing of the host's side touches the card's memory but through queued work. */
 static void under_protection(void **state)
 {
@@ -399,11 +424,22 @@ int main(void)
 {
 #define ON_A_FRESH_CARD(name) cmocka_unit_test_setup(name, fresh_card)
     const struct CMUnitTest tests[] = {
-        ON_A_FRESH_CARD(uploads),       ON_A_FRESH_CARD(imports),           ON_A_FRESH_CARD(tables),
-        ON_A_FRESH_CARD(results),       ON_A_FRESH_CARD(failures_stick),    ON_A_FRESH_CARD(failures_of_work),
-        ON_A_FRESH_CARD(out_of_memory), ON_A_FRESH_CARD(memory_is_counted), ON_A_FRESH_CARD(failing_allocations),
-        ON_A_FRESH_CARD(names),         ON_A_FRESH_CARD(cards_of_ranks),    ON_A_FRESH_CARD(no_card),
-        ON_A_FRESH_CARD(activations),   ON_A_FRESH_CARD(under_protection),  ON_A_FRESH_CARD(recordings),
+        ON_A_FRESH_CARD(uploads),
+        ON_A_FRESH_CARD(imports),
+        ON_A_FRESH_CARD(tables),
+        ON_A_FRESH_CARD(results),
+        ON_A_FRESH_CARD(failures_stick),
+        ON_A_FRESH_CARD(failures_of_work),
+        ON_A_FRESH_CARD(out_of_memory),
+        ON_A_FRESH_CARD(memory_is_counted),
+        ON_A_FRESH_CARD(failing_allocations),
+        ON_A_FRESH_CARD(names),
+        ON_A_FRESH_CARD(cards_of_ranks),
+        ON_A_FRESH_CARD(no_card),
+        ON_A_FRESH_CARD(activations),
+        ON_A_FRESH_CARD(type_by_environment),
+        ON_A_FRESH_CARD(under_protection),
+        ON_A_FRESH_CARD(recordings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -203,6 +203,25 @@ def on_models():
         deploy(folder, made)
 
 
+def planned_heads(folder, **changes):
+    """Megabytes of "head and loss" in the plan's line, of each stage that trains the student."""
+    write_recipe(folder, **changes, distill__chunk_size=4096, train__max_steps=1, export=None, eval=None)
+    log = succeed("run", "recipe.yaml", cwd=folder).err
+    found = dict(re.findall(r"^(train|control) +plan .* head and loss ([\d.]+) MB$", log, re.M))
+    check(len(found) == 2, "not a plan in MB of each:", log)
+    return {stage: float(size) for stage, size in found.items()}
+
+
+def planned_memory():
+    """Evaluations with stored targets have a chunk of logits of their own, the control's too, beside the one of its labels: the plan counts them."""
+    with Folder() as folder:
+        both, alone = planned_heads(folder, output_dir="a"), planned_heads(folder, output_dir="b", data__eval=None)
+        check(4096 * 300 * 4 / 1e6 < alone["control"] < alone["train"], "logits of 4096 rows take more; targets come on top", alone)
+        for stage, size in alone.items():
+            wanted = size + alone["train"]
+            check(abs(both[stage] - wanted) <= 0.16, f"{stage}: {both[stage]} MB with evaluations, their sum is {wanted}")
+
+
 def closed_output():
     """A reader that goes away, or a full device, is an error and no success."""
     with open("/dev/full", "w") as full:
@@ -212,4 +231,4 @@ def closed_output():
         check(done.returncode == 1 and "output" in done.stderr, "help to a full device", done)
 
 
-main([help_texts, reference_pages, doctor, on_models, closed_output])
+main([help_texts, reference_pages, doctor, on_models, planned_memory, closed_output])

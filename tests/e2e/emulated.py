@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 
-from common import PROGRAM, ROOT, Folder, check, differing, main, make_data, start, succeed, write_recipe
+from common import PROGRAM, ROOT, Folder, check, differing, environment, main, make_data, start, succeed, write_recipe
 from trained import distance, metrics, no_mpi, ranks_agree, tensors
 
 
@@ -78,7 +78,22 @@ def every_stage():
         done = succeed("run", "card.json", cwd=folder, timeout=600)
         check(CARDS[0].split(",")[0] in done.err, "the first line does not name the card", done.err)
         same_trainings(folder, off(2), ("train", "train/control"))
+        in_fp32(folder)
         killed(folder)
+
+
+def in_fp32(folder):
+    """The same card without bf16: what is left is the order of sums. Losses to the eight digits that are printed were seen, and B within 5e-7."""
+    write_recipe(folder, "exact.json", output_dir="exact", device="cuda")
+    succeed("run", "exact.json", cwd=folder, timeout=600, env=environment(DC_CUDA_TYPE="f32"))
+    for stage in ("teacher/train", "train", "train/control"):
+        for x, y in zip(metrics(folder / "cpu", stage)[0], metrics(folder / "exact", stage)[0], strict=True):
+            for key in ("loss", "ce", "grad_norm"):
+                check(abs(x[key] / y[key] - 1) <= 1e-5, f"{stage}, step {x['step']}: {key} {x[key]} on the CPU, {y[key]} on the card in fp32")
+    for stage in ("train", "train/control"):
+        whole, one = distance(adapter_B(folder / "cpu", stage), adapter_B(folder / "exact", stage))
+        check(whole <= 1e-4, f"{stage}: B differs by {whole:.1e} in fp32")
+        print(f"        {stage}: in fp32 B differs by {whole:.1e}, that of one linear at most by {one:.1e}", flush=True)
 
 
 def killed(folder):
