@@ -237,15 +237,15 @@ static int due(int64_t step, int64_t every) { return every > 0 && step % every =
 static int run(loop *l, dc_error *err)
 {
     int rc = DC_OK;
-    /* Before the first step; or a stop came between a step and its evaluation. */
+    /* A step is saved before it is evaluated: a checkpoint then has the same bytes whether or not its evaluation was stopped, which the
+     * resumed run does again. */
     if (l->s.step > 0 ? due(l->s.step, l->o.eval_steps) : l->o.eval_on_start) DC_TRY(evaluate(l, err));
     while (l->s.step < l->o.max_steps) {
         DC_TRY(step(l, err));
+        if (due(l->s.step, l->o.save_steps) || l->s.step == l->o.max_steps) DC_TRY(save(l, err));
         if (due(l->s.step, l->o.eval_steps)) DC_TRY(evaluate(l, err));
-        if (due(l->s.step, l->o.save_steps)) DC_TRY(save(l, err));
     }
     DC_TRY(evaluate(l, err));
-    DC_TRY(save(l, err));
 done:
     if (rc == DC_ESTOPPED && l->s.step > 0) {
         dc_error failed = {0};

@@ -27,10 +27,11 @@ static dc_train_result train(kit *k)
     return result;
 }
 
-/* An objective around another that counts its runs with a gradient and does something at one of them. */
+/* An objective around another that counts its runs with a gradient, or those without, and does something at one of them. */
 typedef struct trap {
     dc_objective base, *inner;
     int64_t runs, at; /* at 0: never */
+    int evaluations;  /* those without a gradient count */
     void (*spring)(kit *);
     uint64_t *seen; /* unless NULL: by counter of micro-batches, what it was used for */
     kit *k;
@@ -59,7 +60,7 @@ static int trap_run(dc_objective *self, dc_plan *plan, const dc_packed *batch, c
         assert_true(run->step < MICRO && (t->seen[run->step] == 0 || (t->at && t->seen[run->step] == what)));
         t->seen[run->step] = what;
     }
-    if (gradient && ++t->runs == t->at) t->spring(t->k);
+    if (gradient != t->evaluations && ++t->runs == t->at) t->spring(t->k);
     return rc;
 }
 
@@ -221,6 +222,52 @@ static void test_resume(void **state)
     kit_close(&whole);
 }
 
+static void read_state(char *out, size_t size, const kit *k)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/checkpoint-%lld/state.json", k->t.dir, (long long)k->t.options.max_steps);
+    FILE *f = fopen(path, "rb");
+    if (!f) fail_msg("no %s", path);
+    out[fread(out, 1, size - 1, f)] = 0;
+    fclose(f);
+}
+
+/* A stop in the middle of the evaluation behind the last step: the checkpoint of that step is the undisturbed run's, and the evaluation is done
+ * by the next command. */
+static void test_stop_in_evaluation(void **state)
+{
+    (void)state;
+    const kit_options o = {.batch_size = 1, .eval = 1};
+    kit whole, part;
+    char expected[8192], found[8192];
+    kit_open(&whole, "evaluated", &o);
+    whole.t.options.max_steps = 4, whole.t.options.eval_steps = 2;
+    const dc_train_result want = train(&whole);
+    read_state(expected, sizeof expected, &whole);
+    kit_open(&part, "stopped", &o);
+    part.t.options = whole.t.options;
+    trap t = trap_set(&part, 1 + (int64_t)dc_loader_epoch_batches(part.t.eval_loader), ask_to_stop);
+    t.evaluations = 1; /* of step 4, the first batch */
+    dc_objective *inner = part.t.objective;
+    part.t.eval_objective = &t.base;
+    dc_train_result result;
+    assert_int_equal(dc_train(&part.t, &result, NULL), DC_ESTOPPED);
+    assert_int_equal(result.steps, 4);
+    dc_stop_request(0);
+    part.t.eval_objective = inner;
+    kit_close(&part);
+    kit_open(&part, "stopped", &o);
+    part.t.options = whole.t.options;
+    result = train(&part);
+    assert_true(result.resumed && result.eval_loss == want.eval_loss);
+    read_state(found, sizeof found, &part);
+    assert_string_equal(expected, found);
+    json_t *a = kit_metrics("evaluated"), *b = kit_metrics("stopped");
+    assert_true(json_equal(a, b));
+    json_decref(a), json_decref(b);
+    kit_close(&whole), kit_close(&part);
+}
+
 /* Another command line behind a finished run does nothing; --restart begins anew and comes to the same. */
 static void test_again(void **state)
 {
@@ -376,9 +423,9 @@ static void test_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accumulation), cmocka_unit_test(test_step),     cmocka_unit_test(test_resume),
-        cmocka_unit_test(test_again),        cmocka_unit_test(test_schedule), cmocka_unit_test(test_evaluation),
-        cmocka_unit_test(test_not_finite),   cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_accumulation),       cmocka_unit_test(test_step),       cmocka_unit_test(test_resume),
+        cmocka_unit_test(test_stop_in_evaluation), cmocka_unit_test(test_again),      cmocka_unit_test(test_schedule),
+        cmocka_unit_test(test_evaluation),         cmocka_unit_test(test_not_finite), cmocka_unit_test(test_memory),
     };
     return cmocka_run_group_tests(tests, setup, temp_teardown);
 }
