@@ -1,7 +1,7 @@
 # The CUDA device: its files, and whether nvcc can compile them (DC_CUDA_FOUND). nvcc makes dc_cuda of them; for tests the host's compiler
 # makes dc_cuda_emu of the same files.
 set(DC_CUDA_SOURCES)
-foreach(name adamw attn attn_bwd attn_decode dev gemm glu loss norm quant rope rows vec)
+foreach(name adamw attn attn_bwd attn_decode attn_group dev gemm glu loss norm quant rope rows vec)
     foreach(file ${name}_cuda.cu dev_cuda.cu)
         if(EXISTS ${PROJECT_SOURCE_DIR}/kernels/${file})
             list(APPEND DC_CUDA_SOURCES kernels/${file})
@@ -15,7 +15,7 @@ set(nccl)
 if(DC_CUDA)
     find_program(DC_NVCC nvcc HINTS ENV CUDACXX ENV CUDA_PATH ENV CUDA_HOME PATHS /usr/local/cuda PATH_SUFFIXES bin)
     if(DC_NVCC AND NOT CMAKE_CUDA_COMPILER)
-        # For the cards that are here; else for the two generations that are most in use, and PTX for newer ones.
+        # For the cards that are here; else for the two generations that are most in use, and PTX for newer ones. 90a: Hopper with wgmma.
         if(NOT CMAKE_CUDA_ARCHITECTURES)
             execute_process(COMMAND nvidia-smi --query-gpu=compute_cap --format=csv,noheader
                 OUTPUT_VARIABLE cards RESULT_VARIABLE smi ERROR_QUIET OUTPUT_STRIP_TRAILING_WHITESPACE)
@@ -23,9 +23,10 @@ if(DC_CUDA)
                 string(REPLACE "." "" cards "${cards}")
                 string(REPLACE "\n" ";" cards "${cards}")
                 list(REMOVE_DUPLICATES cards)
+                list(TRANSFORM cards REPLACE "^90$" "90a")
                 list(TRANSFORM cards APPEND -real)
             else()
-                set(cards 80-real 90)
+                set(cards 80-real 90a-real 90-virtual)
             endif()
             set(CMAKE_CUDA_ARCHITECTURES "${cards}" CACHE STRING "Architectures that the CUDA device is compiled for")
         endif()

@@ -6,9 +6,9 @@
  * hundred tokens on memory is idle. A tile of R rows takes 4 D bytes of the second-level cache for the 4 R D flops of a key: with R = 128, 128
  * flops a byte. So the bound is mma. Nearest to it are shared memory, where with M = 2 a row of k or v is read once for 32 rows of q, one
  * cycle for each mma beside the two that an A100's tensor cores take, and the exponentials, one a score, 16 a cycle: half of the time
- * of mma when D is 64, a quarter when it is 128 (on an H100 all and half of it). Expected of long documents, not measured: D of 64
- * and 128 at 55 and 65 % of an A100's 312 TFLOPS; on an H100, whose full rate only wgmma reaches, 35 and 45 % of 989. */
-#include "kernels/attn_cuda.cuh"
+ * of mma when D is 64, a quarter when it is 128 (on an H100 all and half of it). Measured on an H200 with D of 64, four documents of 2,048:
+ * 88 us, 22 % of 989 TFLOPS, whose full rate only wgmma reaches (attn_group_cuda.cu). */
+#include "kernels/attn_bwd_cuda.cuh"
 
 template <typename T, int WIDTH, int M, int PARTS, int KEYS>
 DC_KERNEL_BLOCKS(DC_ATTN_THREADS, 2)
@@ -17,7 +17,7 @@ attn_fwd(T *o, float *lse, const T *q, const T *k, const T *v, const int32_t *cu
     constexpr int ROWS = dc_attend_rows(M, PARTS);
     DC_DYNAMIC_SHARED(T, shared);
     DC_SHARED(dc_attn_tile, tile, [1]);
-    if (dc_thread() < DC_WARP) dc_attn_find(tile, cu, B, rows, a.G, ROWS, static_cast<int>(blockIdx.x) / a.K);
+    if (dc_thread() < DC_WARP) dc_attn_find(tile, cu, B, rows, a.G, ROWS, a.K);
     __syncthreads();
     if (tile->doc < 0) return;
     dc_attn_state<M, WIDTH / PARTS / 8> w;
@@ -34,8 +34,8 @@ attn_fwd(T *o, float *lse, const T *q, const T *k, const T *v, const int32_t *cu
         dc_attend_store<WIDTH, M, PARTS>(&to, &to_lse, &w, r0, n, &a);
         return;
     }
-    dc_zero_rows<DC_ROWS_GROUPED>(&to, r0, min(r0 + ROWS, n), a.D);
-    if (lse) dc_zero_rows<DC_ROWS_GROUPED>(&to_lse, r0, min(r0 + ROWS, n), 1);
+    dc_zero_rows<DC_ROWS_GROUPED, DC_ATTN_THREADS>(&to, r0, min(r0 + ROWS, n), a.D);
+    if (lse) dc_zero_rows<DC_ROWS_GROUPED, DC_ATTN_THREADS>(&to_lse, r0, min(r0 + ROWS, n), 1);
 }
 
 template <typename T, int WIDTH, int M, int PARTS, int KEYS>
@@ -56,7 +56,10 @@ static void attn_fwd_cuda(dc_dev *dev, dc_view o, float *lse, dc_cview q, dc_cvi
     DC_ASSERT(o.type == dev->activation && q.type == o.type && k.type == o.type && v.type == o.type);
     if (!dc_attn_fits(dev, a->D, "attn_fwd, heads wider than 256")) return;
     if (o.type == DC_BF16) {
-        if (a->D <= 64) launch<dc_bf16, 64, 2, 1, 64>(dev, o, lse, q, k, v, a);
+        if (dc_attn_takes_groups(dev, a))
+            dc_attn_fwd_groups(dev, static_cast<dc_bf16 *>(o.data), lse, static_cast<const dc_bf16 *>(q.data),
+                               static_cast<const dc_bf16 *>(k.data), static_cast<const dc_bf16 *>(v.data), a);
+        else if (a->D <= 64) launch<dc_bf16, 64, 2, 1, 64>(dev, o, lse, q, k, v, a);
         else if (a->D <= 128) launch<dc_bf16, 128, 2, 1, 32>(dev, o, lse, q, k, v, a);
         else launch<dc_bf16, 256, 1, 1, 16>(dev, o, lse, q, k, v, a);
     } else {

@@ -28,7 +28,8 @@ enum { DC_ATTN_WARPS = 4, DC_ATTN_THREADS = DC_ATTN_WARPS * DC_WARP };
 /* A call's sizes and numbers. A weight is 2^(c x - ...) of x, which is the product s itself, or with `bent` x = cap tanh(pre s) (cap 0: pre s). */
 typedef struct dc_attn_dims {
     int H, K, G, D, window; /* window: at least 1, and no key is too old when it is the number of tokens */
-    int vec;                /* rows go in pieces of 16 bytes */
+    int split; /* heads here that one kv head of the tensors stands for: K counts them all (dc_attn_split) */
+    int vec;   /* rows go in pieces of 16 bytes */
     int bent;
     float c, pre, cap;
 } dc_attn_dims;
@@ -41,11 +42,19 @@ static inline dc_attn_dims dc_attn_dims_of(int64_t H, int64_t K, int64_t D, int6
     DC_ASSERT(tokens * H <= INT32_MAX / 4);
     a.H = static_cast<int>(H), a.K = static_cast<int>(K), a.G = static_cast<int>(H / K), a.D = static_cast<int>(D);
     a.window = static_cast<int>(window > 0 && window < tokens ? window : tokens);
+    a.split = 1;
     a.vec = D % (type == DC_F32 ? 4 : 8) == 0;
     a.bent = softcap > 0 || !(scale > 0);
     a.cap = softcap > 0 ? softcap : 0.0f;
     a.pre = softcap > 0 ? scale / softcap : scale;
     a.c = static_cast<float>(a.bent ? DC_LOG2E : scale * DC_LOG2E);
+    return a;
+}
+
+/* Each kv head becomes `parts` of them (a divisor of G), with G / parts heads of q each. */
+static inline dc_attn_dims dc_attn_split(dc_attn_dims a, int parts)
+{
+    a.K *= parts, a.G /= parts, a.split = parts;
     return a;
 }
 
@@ -98,9 +107,10 @@ DC_DEVICE void dc_load_rows(T *tile, const dc_rows<const T> *x, int first, int e
 }
 
 /* Rows first .. end of x become 0. */
-template <int KIND, typename T> DC_DEVICE void dc_zero_rows(const dc_rows<T> *x, int first, int end, int width)
+template <int KIND, int THREADS, typename T>
+DC_DEVICE void dc_zero_rows(const dc_rows<T> *x, int first, int end, int width)
 {
-    for (int i = static_cast<int>(dc_thread()); i < (end - first) * width; i += DC_ATTN_THREADS)
+    for (int i = static_cast<int>(dc_thread()); i < (end - first) * width; i += THREADS)
         dc_row<KIND>(x, first + i / width, width)[i % width] = dc_from_float<T>(0.0f);
 }
 
@@ -149,9 +159,10 @@ DC_DEVICE void dc_store_row(float *row, const float c[N][4], int h, float factor
 
 /* ---- tiles of work ---- */
 
-/* Tile `level` of document `doc`, whose `tokens` begin at token `first`. doc B: of the rows behind the last document; -1: there is nothing to do. */
+/* Tile `level` of document `doc`, whose `tokens` begin at token `first`, for kv head `head`. doc B: of the rows behind the last document; -1: there is
+ * nothing to do. */
 typedef struct dc_attn_tile {
-    int doc, level, first, tokens;
+    int doc, level, first, tokens, head;
 } dc_attn_tile;
 
 DC_DEVICE int dc_attn_tiles(const int32_t *cu, int b, int G, int size)
@@ -168,15 +179,16 @@ DC_DEVICE int dc_attn_tiles_from(const int32_t *cu, int B, int G, int size, int 
     return static_cast<int>(__reduce_add_sync(DC_FULL_WARP, static_cast<unsigned>(n)));
 }
 
-/* Tile number i, by one warp: tiles of `size` rows (G a token) of B documents, the highest level of all first, for it is the longest work; of
- * equal levels the first document. Behind them tiles of the rows up to T that belong to none. */
-DC_DEVICE void dc_attn_find(dc_attn_tile *out, const int32_t *cu, int B, int T, int G, int size, int i)
+/* Tile number i = blockIdx.x / K for head blockIdx.x % K, by one warp: tiles of `size` rows (G a token) of B documents, the highest level of all
+ * first, for it is the longest work; of equal levels the first document. Behind them tiles of the rows up to T that belong to none. */
+DC_DEVICE void dc_attn_find(dc_attn_tile *out, const int32_t *cu, int B, int T, int G, int size, int K)
 {
+    const int i = static_cast<int>(blockIdx.x) / K, head = static_cast<int>(blockIdx.x) % K;
     const int lane = static_cast<int>(dc_thread()) % DC_WARP, end = cu[B],
               total = dc_attn_tiles_from(cu, B, G, size, 0);
     if (i >= total) {
         const int level = i - total, rest = T - end;
-        if (lane == 0) *out = dc_attn_tile{level * size < rest * G ? B : -1, level, end, rest};
+        if (lane == 0) *out = dc_attn_tile{level * size < rest * G ? B : -1, level, end, rest, head};
         return;
     }
     int level = 0, above = (end * G + size - 1) / size; /* more than i tiles from level on, none from above on */
@@ -190,31 +202,36 @@ DC_DEVICE void dc_attn_find(dc_attn_tile *out, const int32_t *cu, int B, int T, 
         const int has = b < B && dc_attn_tiles(cu, b, G, size) > level;
         const unsigned those = __ballot_sync(DC_FULL_WARP, has);
         const int before = __popc(those & ((1u << lane) - 1));
-        if (has && before == skip) *out = dc_attn_tile{b, level, cu[b], cu[b + 1] - cu[b]};
+        if (has && before == skip) *out = dc_attn_tile{b, level, cu[b], cu[b + 1] - cu[b], head};
         skip -= __popc(those);
         if (skip < 0) return;
     }
 }
 
-/* The tile's document in a tensor, for kv head blockIdx.x % K: rows of q and what lies as q does, numbers by row such as lse (NULL stays NULL), keys. */
-DC_DEVICE int dc_attn_head(const dc_attn_dims *a) { return static_cast<int>(blockIdx.x) % a->K; }
-
+/* The tile's document and head in a tensor: rows of q and what lies as q does, numbers by row such as lse (NULL stays NULL), keys. */
 template <typename T> DC_DEVICE dc_rows<T> dc_attn_rows_q(T *q, const dc_attn_tile *tile, const dc_attn_dims *a)
 {
     const int64_t stride = static_cast<int64_t>(a->H) * a->D;
-    return dc_rows<T>{q + tile->first * stride + dc_attn_head(a) * a->G * a->D, nullptr, stride, a->G, 0, 0};
+    return dc_rows<T>{q + tile->first * stride + tile->head * a->G * a->D, nullptr, stride, a->G, 0, 0};
 }
 
 template <typename T> DC_DEVICE dc_rows<T> dc_attn_rows_stat(T *x, const dc_attn_tile *tile, const dc_attn_dims *a)
 {
-    T *const base = x ? x + static_cast<int64_t>(tile->first) * a->H + dc_attn_head(a) * a->G : nullptr;
+    T *const base = x ? x + static_cast<int64_t>(tile->first) * a->H + tile->head * a->G : nullptr;
     return dc_rows<T>{base, nullptr, a->H, a->G, 0, 0};
 }
 
 template <typename T> DC_DEVICE dc_rows<T> dc_attn_rows_kv(T *k, const dc_attn_tile *tile, const dc_attn_dims *a)
 {
+    const int64_t stride = static_cast<int64_t>(a->K / a->split) * a->D;
+    return dc_rows<T>{k + tile->first * stride + tile->head / a->split * a->D, nullptr, stride, 1, 0, 0};
+}
+
+/* The same rows of a tensor that has all K heads, whatever is split. */
+template <typename T> DC_DEVICE dc_rows<T> dc_attn_rows_part(T *k, const dc_attn_tile *tile, const dc_attn_dims *a)
+{
     const int64_t stride = static_cast<int64_t>(a->K) * a->D;
-    return dc_rows<T>{k + tile->first * stride + dc_attn_head(a) * a->D, nullptr, stride, 1, 0, 0};
+    return dc_rows<T>{k + tile->first * stride + tile->head * a->D, nullptr, stride, 1, 0, 0};
 }
 
 /* What tiles of any documents with T rows number at most: the grid. */

@@ -83,13 +83,12 @@ DC_DEVICE void attend_few(dc_attn_state<1, WIDTH / 8> *w, const T *qs, T *buffer
     }
 }
 
-/* The warps' states, in shared memory: [WARPS] of o [GROUP, WIDTH], each in the first buffers of its warp, and stats. What the state takes the
- * place of no lane still reads: in float keys, from which all lanes' shuffles of the softmax were made; in bf16 also values, which
- * the whole warp reads at once. */
+/* The warps' states, in shared memory: [WARPS] of o [GROUP, WIDTH], each in the first buffers of its warp, and stats. */
 template <int WIDTH, int STRIDE>
 DC_DEVICE void leave_state(float *o, float2 *stats, const dc_attn_state<1, WIDTH / 8> *w)
 {
     const int lane = static_cast<int>(dc_thread()) % DC_WARP, warp = static_cast<int>(dc_thread()) / DC_WARP;
+    __syncwarp(); /* its lanes have read what the state takes the place of */
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         float *const row = o + warp * STRIDE + (lane / 4 + 8 * h) * WIDTH + lane % 4 * 2;
@@ -122,7 +121,7 @@ attn_few(T *o, part_sums sums, const T *q, caches<T> c, int tiles, dc_attn_dims 
     const int n = c.cu_new[s + 1] - first, rows = n * a.G, kv_len = c.kv_len[s], past = kv_len - n,
               parts = parts_of(kv_len);
     if (rows > FEW || r0 >= rows || part >= parts) return;
-    const dc_attn_tile tile = {s, 0, first, n};
+    const dc_attn_tile tile = {s, 0, first, n, head};
     const dc_rows<const T> qr = dc_attn_rows_q(q, &tile, &a);
     const dc_rows<const T> k = paged(c.k_pages, &c, s, head, &a), v = paged(c.v_pages, &c, s, head, &a);
     const int last = min(r0 + GROUP, rows) - 1, oldest = past + r0 / a.G - a.window + 1;
@@ -201,16 +200,15 @@ attn_prompt(T *o, const T *q, caches<T> c, dc_attn_dims a)
     constexpr int ROWS = dc_attend_rows(M, PARTS);
     DC_DYNAMIC_SHARED(T, shared);
     DC_SHARED(dc_attn_tile, tile, [1]);
-    if (dc_thread() < DC_WARP)
-        dc_attn_find(tile, c.cu_new, c.S, c.cu_new[c.S], a.G, ROWS, static_cast<int>(blockIdx.x) / a.K);
+    if (dc_thread() < DC_WARP) dc_attn_find(tile, c.cu_new, c.S, c.cu_new[c.S], a.G, ROWS, a.K);
     __syncthreads();
     const int rows = tile->tokens * a.G, r0 = tile->level * ROWS;
     if (tile->doc < 0 || rows <= FEW) return;
     dc_attn_state<M, WIDTH / PARTS / 8> w;
     {
         const dc_rows<const T> qr = dc_attn_rows_q(q, tile, &a);
-        const dc_rows<const T> k = paged(c.k_pages, &c, tile->doc, dc_attn_head(&a), &a);
-        const dc_rows<const T> v = paged(c.v_pages, &c, tile->doc, dc_attn_head(&a), &a);
+        const dc_rows<const T> k = paged(c.k_pages, &c, tile->doc, tile->head, &a);
+        const dc_rows<const T> v = paged(c.v_pages, &c, tile->doc, tile->head, &a);
         dc_attend<DC_ROWS_PAGED, WIDTH, M, PARTS, KEYS>(&w, shared, &qr, &k, &v, r0, rows,
                                                         c.kv_len[tile->doc] - tile->tokens, &a);
     }

@@ -46,6 +46,9 @@
 #define DC_DEVICE static __device__ __forceinline__
 
 enum { DC_WARP = 32 };
+
+/* The compiler moves no load or store of memory across this: values are read when they are needed, not held in registers until then. */
+DC_DEVICE void dc_in_order() { asm volatile("" ::: "memory"); }
 #define DC_FULL_WARP 0xffffffffu
 
 /* ---- element types: float and bf16, arithmetic in float ---- */

@@ -374,7 +374,7 @@ static int find(int *index, cudaDeviceProp *card, const char *name, int which, d
 
 static const char *name_of(const dc_dev_options *options)
 {
-    return options->name && strcmp(options->name, "auto") ? options->name : "cuda";
+    return options->name && strcmp(options->name, "auto") != 0 ? options->name : "cuda";
 }
 
 static int cuda_present(const dc_dev_options *options, dc_error *err)
@@ -388,7 +388,7 @@ static int cuda_card(char *text, size_t size, int n, dc_error *err)
 {
     char name[32];
     int index;
-    cudaDeviceProp card;
+    cudaDeviceProp card = {};
     snprintf(name, sizeof name, "cuda:%d", n);
     const int rc = find(&index, &card, name, 0, err);
     if (rc == DC_OK)
@@ -462,8 +462,8 @@ static void name_state(dc_cuda_state *s, dc_dtype activation)
     if (s->blas)
         snprintf(blas, sizeof blas, "cuBLASLt %zu.%zu.%zu", cublasLtGetVersion() / 10000,
                  cublasLtGetVersion() / 100 % 100, cublasLtGetVersion() % 100);
-    snprintf(s->path, sizeof s->path, "cuda sm_%d, %s, %s", s->capability, activation == DC_BF16 ? "bf16" : "fp32",
-             blas);
+    snprintf(s->path, sizeof s->path, "cuda sm_%d, %s, %s%s", s->capability, activation == DC_BF16 ? "bf16" : "fp32",
+             blas, s->groups && activation == DC_BF16 ? ", wgmma" : "");
 }
 
 /* Scratch is a 512th of the card within bounds: 128 MiB of an 80 GB card, which holds most matrices whole. cuBLASLt wants 32 MiB on sm_90 and
@@ -479,6 +479,13 @@ static void size_scratch(dc_cuda_state *s)
 static int wants_recordings(void)
 {
     const char *set = getenv("DC_CUDA_GRAPHS");
+    return !set || strcmp(set, "off") != 0;
+}
+
+/* DC_CUDA_WGMMA=off: attention without Hopper's products by warpgroups, for comparisons. */
+static int wants_groups(void)
+{
+    const char *set = getenv("DC_CUDA_WGMMA");
     return !set || strcmp(set, "off") != 0;
 }
 
@@ -498,7 +505,7 @@ static int choose_type(dc_dtype *out, const dc_dev_options *options, const char 
 
 static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
 {
-    cudaDeviceProp card;
+    cudaDeviceProp card = {};
     int index;
     dc_dtype activation;
     const char *name = name_of(options);
@@ -525,6 +532,7 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
         cuda_close(dev);
         return rc;
     }
+    s->groups = wants_groups() && dc_cuda_has_groups(dev);
     fill_ops(&dev->op);
     name_state(s, activation);
     return DC_OK;

@@ -48,6 +48,7 @@ struct dc_cuda_products; /* of gemm_cuda.cu: descriptors and algorithms by shape
 
 typedef struct dc_cuda_state {
     int index, multiprocessors, capability; /* capability: 90 for 9.0 */
+    int groups;                             /* products by warpgroups can be used */
     size_t memory;                          /* the card's */
     char name[256];
     cudaStream_t stream;
@@ -72,6 +73,9 @@ static inline dc_cuda_state *dc_cuda_state_of(const dc_dev *dev) { return (dc_cu
 
 /* Notes a failure of the op; DC_OK: nothing. */
 int dc_cuda_note(dc_dev *dev, cudaError_t error, const char *op);
+
+/* Does the card run code for sm_90a, and are its products by warpgroups right (attn_group_cuda.cu)? Uses the scratch; waits. */
+int dc_cuda_has_groups(dc_dev *dev);
 
 /* Made when a device is opened, freed when it is closed. */
 int dc_cuda_products_new(struct dc_cuda_products **out, size_t workspace_bytes, dc_error *err);

@@ -197,8 +197,17 @@ static void wider_heads_are_refused(dc_dev *dev)
     tensors_free(t);
 }
 
+/* Or the tests of attention would not be of the kernels that such a card is to use. */
+static void warpgroups_are_used(dc_dev *dev)
+{
+    const char *const set = getenv("DC_CUDA_WGMMA"), *const path = dc_dev_path(dev);
+    if (dev->activation != DC_BF16 || !strstr(path, "sm_90") || (set && !strcmp(set, "off"))) return;
+    if (!strstr(path, "wgmma")) fail_msg("%s: no products by warpgroups", path);
+}
+
 void cuda_test_attn_fwd(dc_dev *dev)
 {
+    warpgroups_are_used(dev);
     wider_heads_are_refused(dev);
     forward_equals_oracle(dev);
     rows_outside_documents_are_zero(dev);
