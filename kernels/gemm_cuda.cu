@@ -142,11 +142,14 @@ int dc_cuda_products_new(struct dc_cuda_products **out, size_t workspace_bytes, 
 {
     struct dc_cuda_products *p = static_cast<struct dc_cuda_products *>(dc_calloc(1, sizeof *p));
     const uint64_t workspace = workspace_bytes;
+    const uint32_t partial_sums = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE; /* in fp32, whatever the type of C */
     if (!p) return dc_fail_memory(err, sizeof *p, "a table of products");
     *out = p;
     if (cublasLtMatmulPreferenceCreate(&p->preference) != CUBLAS_STATUS_SUCCESS ||
         cublasLtMatmulPreferenceSetAttribute(p->preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
-                                             sizeof workspace) != CUBLAS_STATUS_SUCCESS)
+                                             sizeof workspace) != CUBLAS_STATUS_SUCCESS ||
+        cublasLtMatmulPreferenceSetAttribute(p->preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &partial_sums,
+                                             sizeof partial_sums) != CUBLAS_STATUS_SUCCESS)
         return dc_fail(err, DC_EIO, "cuBLASLt takes no preference");
     return DC_OK;
 }

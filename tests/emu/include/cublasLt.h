@@ -93,6 +93,14 @@ typedef enum {
     CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8
 } cublasLtMatmulPreferenceAttributes_t;
 
+/* What partial sums may be: the emulation has none. */
+typedef enum {
+    CUBLASLT_REDUCTION_SCHEME_NONE = 0,
+    CUBLASLT_REDUCTION_SCHEME_INPLACE = 1,
+    CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2,
+    CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE = 4
+} cublasLtReductionScheme_t;
+
 typedef struct cublasLtContext *cublasLtHandle_t;
 typedef struct dc_emu_matmul_desc *cublasLtMatmulDesc_t;
 typedef struct dc_emu_matrix_layout *cublasLtMatrixLayout_t;
