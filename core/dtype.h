@@ -100,6 +100,12 @@ static inline dc_view dc_view_at(dc_view v, int64_t i)
     return r;
 }
 
+static inline dc_cview dc_cview_at(dc_cview v, int64_t i)
+{
+    const dc_cview at = {(const char *)v.data + i * (int64_t)dc_element_bytes(v.type), v.type};
+    return at;
+}
+
 static inline dc_view dc_floats_view(float *x)
 {
     const dc_view v = {x, DC_F32};

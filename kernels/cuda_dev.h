@@ -56,7 +56,8 @@ void dc_loss_overlay_cuda(dc_ops *ops);  /* loss */
 void dc_norm_overlay_cuda(dc_ops *ops);  /* rmsnorm_fwd, rmsnorm_bwd */
 void dc_rope_overlay_cuda(dc_ops *ops);  /* rope */
 void dc_rows_overlay_cuda(dc_ops *ops);  /* embed_fwd, embed_bwd, gather, scatter_add, colsum, dequant */
-void dc_vec_overlay_cuda(dc_ops *ops);   /* sumsq, add, axpy, fill, softcap_fwd, softcap_bwd, dropout, nonfinite */
+void dc_vec_overlay_cuda(
+    dc_ops *ops); /* sumsq, add, axpy, fill, narrow, softcap_fwd, softcap_bwd, dropout, nonfinite */
 
 #ifdef __cplusplus
 }

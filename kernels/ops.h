@@ -184,6 +184,9 @@ typedef void dc_add_fn(dc_dev *dev, dc_view y, dc_cview a, dc_cview b, int64_t n
 typedef void dc_axpy_fn(dc_dev *dev, float *y, const float *x, float alpha, int64_t n);
 typedef void dc_fill_fn(dc_dev *dev, dc_view y /* F32 or activations */, float value, int64_t n);
 
+/* y = x, rounded to the type of activations. */
+typedef void dc_narrow_fn(dc_dev *dev, dc_view y, const float *x, int64_t n);
+
 /* Capped logits, in place: x = cap * tanh(x / cap). Backward, from the capped y: dx *= 1 - (y / cap)^2. */
 typedef void dc_softcap_fwd_fn(dc_dev *dev, float *x, int64_t n, float cap);
 typedef void dc_softcap_bwd_fn(dc_dev *dev, float *dx, const float *y, int64_t n, float cap);
@@ -223,7 +226,7 @@ typedef void dc_dequant_fn(dc_dev *dev, float *out /* [n, C] */, dc_cview w /* [
     X(rmsnorm_bwd) \
     X(rope) \
     X(attn_fwd) X(attn_bwd) X(attn_decode) X(glu_fwd) X(glu_bwd) X(embed_fwd) X(embed_bwd) X(loss) X(adamw) X(sumsq) \
-        X(add) X(axpy) X(fill) X(softcap_fwd) X(softcap_bwd) X(dropout) X(gather) X(scatter_add) X(colsum) X(nonfinite) X(dequant)
+        X(add) X(axpy) X(fill) X(narrow) X(softcap_fwd) X(softcap_bwd) X(dropout) X(gather) X(scatter_add) X(colsum) X(nonfinite) X(dequant)
 /* clang-format on */
 
 typedef struct dc_ops {

@@ -69,6 +69,26 @@ static void fill_cuda(dc_dev *dev, dc_view y, float value, int64_t n)
     DC_BY_ACTIVATION(y.type, launch_fill, dev, y.data, value, n);
 }
 
+template <typename T> static DC_KERNEL(DC_VEC_THREADS) narrow_vector(T *y, const float *x, int64_t n)
+{
+    const int64_t i = dc_vec_first(8);
+    float v[8];
+    if (i >= n) return;
+    dc_load_some(v, x + i, n - i);
+    dc_store_some(y + i, v, n - i);
+}
+
+template <typename T> static void launch_narrow(dc_dev *dev, void *y, const float *x, int64_t n)
+{
+    DC_LAUNCH(narrow_vector<T>, dc_vec_blocks(n, 8), DC_VEC_THREADS, 0, dc_cuda_stream(dev), static_cast<T *>(y), x, n);
+    dc_cuda_launched(dev, "narrow");
+}
+
+static void narrow_cuda(dc_dev *dev, dc_view y, const float *x, int64_t n)
+{
+    DC_BY_ACTIVATION(y.type, launch_narrow, dev, y.data, x, n);
+}
+
 /* ---- capped logits ---- */
 
 static DC_KERNEL(DC_VEC_THREADS) cap_forward(float *x, int64_t n, float cap)
@@ -244,7 +264,9 @@ template <typename T> static DC_KERNEL(DC_VEC_THREADS) find_nonfinite(unsigned l
 #pragma unroll
     for (int k = 7; k >= 0; k--)
         if ((__float_as_uint(v[k]) & 0x7f800000u) == 0x7f800000u) at = k;
-    if (at < 8) atomicMin(found, static_cast<unsigned long long>(i + at));
+    if (at == 8) return;
+    const int64_t first = i + at;
+    atomicMin(found, static_cast<unsigned long long>(first));
 }
 
 template <typename T> static void launch_nonfinite(dc_dev *dev, int64_t *out, const void *x, int64_t n)
@@ -267,6 +289,7 @@ void dc_vec_overlay_cuda(dc_ops *ops)
     ops->add = add_cuda;
     ops->axpy = axpy_cuda;
     ops->fill = fill_cuda;
+    ops->narrow = narrow_cuda;
     ops->softcap_fwd = softcap_fwd_cuda;
     ops->softcap_bwd = softcap_bwd_cuda;
     ops->dropout = dropout_cuda;

@@ -71,18 +71,33 @@ static void describe(dc_lora *l)
              first->alpha, scale, l->n / 2, mixed ? " (first; patterns change others)" : "");
 }
 
-static int put_tensor(dc_lora *l, const char *module, const char *half, int64_t rows, int64_t cols, int64_t *at,
+static int put_tensor(dc_lora *l, const char *module, const char *half, int64_t rows, int64_t cols, int64_t at,
                       dc_error *err)
 {
     char name[192];
     snprintf(name, sizeof name, "base_model.model.%s.%s.weight", module, half);
     dc_lora_tensor *t = &l->tensors[l->n++];
     *t = (dc_lora_tensor){.name = dc_arena_strdup(&l->names, name),
-                          .data = l->data + *at,
-                          .grad = l->grad ? l->grad + *at : NULL,
+                          .data = l->data + at,
+                          .grad = l->grad ? l->grad + at : NULL,
                           .shape = {rows, cols}};
-    *at += padded(rows * cols);
     return t->name ? DC_OK : dc_fail_memory(err, sizeof name, "tensor names");
+}
+
+enum { GROUP_MAX = 8 }; /* linears that read the same x */
+
+static size_t narrow_bytes(const dc_lora *l)
+{
+    const dc_dtype type = l->m->dev->activation;
+    return type == DC_F32 ? 0 : (size_t)l->numbers * dc_element_bytes(type);
+}
+
+/* What products read for a tensor of the flat buffer. */
+static dc_cview operand(const dc_lora *l, const float *data)
+{
+    const dc_dtype type = l->m->dev->activation;
+    if (!l->narrow) return (dc_cview){data, DC_F32};
+    return (dc_cview){(const char *)l->narrow + (size_t)(data - l->data) * dc_element_bytes(type), type};
 }
 
 static int allocate(dc_lora *l, int train, dc_error *err)
@@ -98,6 +113,11 @@ static int allocate(dc_lora *l, int train, dc_error *err)
     if (rc != DC_OK) return rc;
     l->data = memory;
     l->m->dev->op.fill(l->m->dev, dc_floats_view(l->data), 0, l->numbers);
+    if (l->m->dev->activation != DC_F32) {
+        rc = dc_dev_alloc(l->m->dev, &l->narrow, narrow_bytes(l), "adapter", err);
+        if (rc != DC_OK) return rc;
+    }
+    l->m->adapters[l->adapter] = (dc_adapter){l->data, {l->narrow, l->m->dev->activation}, l->numbers};
     if (train) {
         rc = dc_dev_alloc(l->m->dev, &memory, bytes, "gradients of the adapter", err);
         if (rc != DC_OK) return rc;
@@ -106,34 +126,67 @@ static int allocate(dc_lora *l, int train, dc_error *err)
     }
     l->tensors = dc_calloc(2 * l->n_linears, sizeof *l->tensors);
     l->deltas = dc_calloc(l->n_linears, sizeof *l->deltas);
-    return l->tensors && l->deltas ? DC_OK : dc_fail_memory(err, l->n_linears * sizeof *l->deltas, "an adapter");
+    l->joints = dc_calloc(l->n_linears, sizeof *l->joints);
+    return l->tensors && l->deltas && l->joints ? DC_OK
+                                                : dc_fail_memory(err, l->n_linears * sizeof *l->deltas, "an adapter");
+}
+
+/* Tensors and delta of one linear, whose A and B begin at numbers A and B of the flat buffer. */
+static int add_linear(dc_lora *l, size_t i, int64_t A, int64_t B, dc_error *err)
+{
+    char module[128];
+    dc_linear *linear = dc_model_linear_at(l->m, i);
+    const dc_target *t = &l->targets[i];
+    dc_lora_module(module, sizeof module, linear);
+    int rc = put_tensor(l, module, "lora_A", t->r, linear->in, A, err);
+    if (rc == DC_OK) rc = put_tensor(l, module, "lora_B", linear->out, t->r, B, err);
+    if (rc != DC_OK) return rc;
+    const dc_lora_tensor *a = &l->tensors[l->n - 2], *b = &l->tensors[l->n - 1];
+    l->deltas[i] = (dc_delta){.A = a->data,
+                              .B = b->data,
+                              .a = operand(l, a->data),
+                              .b = operand(l, b->data),
+                              .dA = a->grad,
+                              .dB = b->grad,
+                              .R = t->r,
+                              .scale = (float)(t->alpha / (l->config.use_rslora ? sqrt((double)t->r) : (double)t->r)),
+                              .dropout = (float)l->config.lora_dropout,
+                              .place = (uint32_t)i};
+    DC_ASSERT(!linear->delta[l->adapter]); /* the slot is free */
+    linear->delta[l->adapter] = &l->deltas[i];
+    return DC_OK;
+}
+
+/* Deltas first .. end become joint when there are several, none drops, and their A follow one another without a gap. */
+static void join(dc_lora *l, size_t first, size_t end)
+{
+    dc_joint *j = &l->joints[first];
+    int members = 0;
+    for (size_t i = first; i < end; i++) {
+        dc_delta *d = &l->deltas[i];
+        if (!l->targets[i].r) continue;
+        if (!members++) j->a = d->a, j->dA = d->dA, j->R = 0;
+        if (d->dropout > 0 || d->a.data != dc_cview_at(j->a, j->R * dc_model_linear_at(l->m, i)->in).data) return;
+        d->first = j->R;
+        j->R += d->R;
+    }
+    for (size_t i = first; members > 1 && i < end; i++)
+        if (l->targets[i].r) l->deltas[i].joint = j;
 }
 
 int dc_lora_build(dc_lora *l, int train, dc_error *err)
 {
     int64_t at = 0;
     int rc = allocate(l, train, err);
-    for (size_t i = 0; rc == DC_OK && i < l->n_linears; i++) {
-        dc_linear *linear = dc_model_linear_at(l->m, i);
-        const dc_target *t = &l->targets[i];
-        char module[128];
-        if (!t->r) continue;
-        dc_lora_module(module, sizeof module, linear);
-        rc = put_tensor(l, module, "lora_A", t->r, linear->in, &at, err);
-        if (rc == DC_OK) rc = put_tensor(l, module, "lora_B", linear->out, t->r, &at, err);
-        if (rc != DC_OK) return rc;
-        const dc_lora_tensor *A = &l->tensors[l->n - 2], *B = &l->tensors[l->n - 1];
-        const double scale = t->alpha / (l->config.use_rslora ? sqrt((double)t->r) : (double)t->r);
-        l->deltas[i] = (dc_delta){.A = A->data,
-                                  .B = B->data,
-                                  .dA = A->grad,
-                                  .dB = B->grad,
-                                  .R = t->r,
-                                  .scale = (float)scale,
-                                  .dropout = (float)l->config.lora_dropout,
-                                  .place = (uint32_t)i};
-        DC_ASSERT(!linear->delta[l->adapter]); /* the slot is free */
-        linear->delta[l->adapter] = &l->deltas[i];
+    for (size_t i = 0, end; rc == DC_OK && i < l->n_linears; i = end) {
+        int64_t A[GROUP_MAX], B[GROUP_MAX];
+        for (end = i; end < l->n_linears && dc_model_first_reader(end) == i; end++) DC_ASSERT(end - i < GROUP_MAX);
+        for (size_t k = i; k < end; k++) A[k - i] = at, at += padded(l->targets[k].r * dc_model_linear_at(l->m, k)->in);
+        for (size_t k = i; k < end; k++)
+            B[k - i] = at, at += padded(l->targets[k].r * dc_model_linear_at(l->m, k)->out);
+        for (size_t k = i; rc == DC_OK && k < end; k++)
+            if (l->targets[k].r) rc = add_linear(l, k, A[k - i], B[k - i], err);
+        if (rc == DC_OK) join(l, i, end);
     }
     if (rc == DC_OK) describe(l);
     return rc;
@@ -186,11 +239,14 @@ void dc_lora_free(dc_lora *l)
         dc_linear *linear = dc_model_linear_at(l->m, i);
         if (l->deltas && linear->delta[l->adapter] == &l->deltas[i]) linear->delta[l->adapter] = NULL;
     }
+    if (l->data) l->m->adapters[l->adapter] = (dc_adapter){0};
     dc_dev_free(l->m->dev, l->data);
+    dc_dev_free(l->m->dev, l->narrow);
     dc_dev_free(l->m->dev, l->grad);
     dc_free(l->host);
     dc_free(l->targets);
     dc_free(l->deltas);
+    dc_free(l->joints);
     dc_free(l->tensors);
     dc_arena_release(&l->names);
     dc_free(l);
@@ -209,4 +265,7 @@ int64_t dc_lora_parameters(const dc_lora *l)
 }
 
 dc_floats dc_lora_grads(const dc_lora *l) { return (dc_floats){l->grad, l->grad ? l->numbers : 0}; }
-size_t dc_lora_bytes(const dc_lora *l) { return (size_t)l->numbers * sizeof(float) * (l->grad ? 2 : 1); }
+size_t dc_lora_bytes(const dc_lora *l)
+{
+    return (size_t)l->numbers * sizeof(float) * (l->grad ? 2 : 1) + narrow_bytes(l);
+}

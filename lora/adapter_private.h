@@ -22,9 +22,11 @@ struct dc_lora {
     dc_arena names;
     dc_target *targets;      /* [n_linears] of the model */
     dc_delta *deltas;        /* [n_linears] */
+    dc_joint *joints;        /* [n_linears]; in use where a group of linears that read the same x begins */
     dc_lora_tensor *tensors; /* [n], A and B of each target in turn */
     size_t n, n_linears;
     float *data, *grad; /* flat, on the device */
+    void *narrow;       /* data in the type of activations, or NULL: they are floats */
     float *host;        /* a host copy of data for merging, made when first needed */
     int64_t numbers;    /* floats in `data`, padding included */
     char description[128];

@@ -14,7 +14,14 @@
 extern "C" {
 #endif
 
-/* All activations are of the device's type. u: [T, R] of the active delta, written by the forward and read by the backward; scratch:
+/* A joint's u = x a^T: [T, joint R], for the delta of l that is active and has a joint; else nothing. */
+void dc_joint_fwd(dc_dev *dev, const dc_linear *l, dc_view u, dc_cview x, int64_t T, const dc_run *run);
+/* dA += du^T x, and dx set, or added to with `accumulate`; NULL data: not wanted. du: of all members, whose backward was before. */
+void dc_joint_bwd(dc_dev *dev, const dc_linear *l, dc_view dx, dc_cview du, dc_cview x, int64_t T, int accumulate,
+                  const dc_run *run);
+
+/* All activations are of the device's type. A delta with a joint: u is the joint's, read here, and du the joint's, whose columns are set; dA
+ * and the delta's part of dx are dc_joint_bwd's. One without: u: [T, R] of the active delta, written by the forward and read by the backward; scratch:
  * [T, in] when the delta drops, else NULL data. accumulate adds to y (a residual). */
 void dc_linear_fwd(dc_dev *dev, const dc_linear *l, dc_view y /* [T, out] */, dc_view u, dc_view scratch,
                    dc_cview x /* [T, in] */, int64_t T, int accumulate, const dc_run *run);

@@ -242,6 +242,12 @@ dc_linear *dc_model_linear_at(const dc_model *m, size_t i)
     return linears[i % 7];
 }
 
+size_t dc_model_first_reader(size_t i)
+{
+    static const size_t first[7] = {0, 0, 0, 3, 4, 4, 6};
+    return i / 7 * 7 + first[i % 7];
+}
+
 dc_linear *dc_model_linear(const dc_model *m, const char *hf_module)
 {
     const size_t n = strlen(hf_module);

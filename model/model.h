@@ -26,19 +26,39 @@ typedef struct dc_weight {
     float *owned;  /* F32 data when trained: the same memory as data.data, writable; else NULL */
 } dc_weight;
 
+/* Deltas of linears that read the same x (q, k and v; gate and up), their A one below the other: u of all of them is one product, and so are
+ * dA and what they add to dx. */
+typedef struct dc_joint {
+    dc_cview a; /* [R, in] as products read it */
+    float *dA;  /* accumulated; NULL: frozen */
+    int64_t R;  /* of all */
+} dc_joint;
+
 /* The low-rank part of a linear, plain data owned by whoever made it (lora/): y += scale * drop(x) A^T B^T. */
 typedef struct dc_delta {
     const float *A; /* [R, in] on the device */
     const float *B; /* [out, R] */
+    dc_cview a, b;  /* the same as products read them: A and B themselves, or their narrow copies (dc_adapter) */
     float *dA, *dB; /* accumulated; NULL: frozen */
     int64_t R;
     float scale;
-    float dropout;          /* used when a run trains */
-    uint32_t place;         /* key of its dropout mask */
+    float dropout;  /* used when a run trains */
+    uint32_t place; /* key of its dropout mask */
+    const dc_joint *
+        joint; /* its A and dA are rows there; NULL: it stands alone. Deltas that drop do: each has a mask of its own */
+    int64_t first;          /* its first row there, and column of u */
     const float *magnitude; /* DoRA's [out]; NULL. Not computed yet: lora/ refuses DoRA */
 } dc_delta;
 
 enum { DC_ADAPTERS = 4 }; /* adapters a model can carry at once */
+
+/* All A and B of an adapter and, on a device whose activations are narrower than floats, a copy in that type, which every forward makes
+ * anew. Owned by whoever made the deltas. */
+typedef struct dc_adapter {
+    const float *values;
+    dc_view narrow; /* NULL data: products read the floats */
+    int64_t n;
+} dc_adapter;
 
 typedef struct dc_linear {
     dc_weight *w;
@@ -60,7 +80,8 @@ typedef struct dc_model {
     dc_weight *embed, *final_norm;
     dc_linear head;   /* its weight is embed's when tied */
     dc_layer *layers; /* [L] */
-    float *inv_freq;  /* [n_rot / 2] on the device */
+    dc_adapter adapters[DC_ADAPTERS];
+    float *inv_freq; /* [n_rot / 2] on the device */
     int trainable;
     struct dc_model_files *files; /* private: maps and owned memory */
 } dc_model;
@@ -89,6 +110,8 @@ dc_weight *dc_model_find_hf(const dc_model *m, const char *hf_name);
 dc_linear *dc_model_linear(const dc_model *m, const char *hf_module);
 /* All linears of the layers (q k v o gate up down), in order of layer; i < dc_model_n_linears. The head is not among them. */
 size_t dc_model_n_linears(const dc_model *m);
+/* The first linear that reads the same x as linear i: they follow one another. */
+size_t dc_model_first_reader(size_t i);
 dc_linear *dc_model_linear_at(const dc_model *m, size_t i);
 int64_t dc_model_parameters(const dc_model *m); /* of all weights, tied ones once */
 int64_t dc_model_bytes(const dc_model *m);      /* of all weights as held */

@@ -4,7 +4,7 @@
 #include "core/arena.h"
 
 /* Room for a layer's steps and buffers: forward, the forward again, backward. plan_mirror.c asserts that they suffice. */
-enum { LAYER_STEPS = 56, LAYER_BUFFERS = 112, OTHER_STEPS = 16, OTHER_BUFFERS = 32 };
+enum { LAYER_STEPS = 62, LAYER_BUFFERS = 116, OTHER_STEPS = 16, OTHER_BUFFERS = 32 };
 
 int dc_plan_add_buffer(dc_plan *p, const char *name, int layer, dc_buffer_kind kind, dc_symbol rows, int64_t width)
 {
@@ -60,20 +60,35 @@ static int norm(dc_plan *p, int layer, const char *name, int x, const dc_weight 
     return y;
 }
 
-/* y = linear(x), or residual + linear(x). Without a backward the sum goes to the residual's own buffer. */
-static int linear(dc_plan *p, int layer, const char *name, const dc_linear *l, int x, int residual, int keep)
+/* u of those of n linears whose deltas are joint; -1: none are. */
+static int joint(dc_plan *p, int layer, const dc_linear *const *l, int n, int x, int keep)
+{
+    for (int i = 0; i < n; i++) {
+        const dc_delta *d = dc_plan_delta(p, l[i]);
+        if (!d || !d->joint) continue;
+        const int u = value(p, "u", layer, p->buffers[x].rows, d->joint->R, keep);
+        dc_step *s = dc_plan_add_step(p, DC_STEP_JOINT, layer);
+        s->out[0] = u, s->in[0] = x, s->linear = l[i];
+        return u;
+    }
+    return -1;
+}
+
+/* y = linear(x), or residual + linear(x). Without a backward the sum goes to the residual's own buffer. `joint`: u of a joint delta. */
+static int linear(dc_plan *p, int layer, const char *name, const dc_linear *l, int x, int residual, int joint, int keep)
 {
     const int in_place = residual >= 0 && !p->o.backward;
     const dc_symbol rows = p->buffers[x].rows;
     const int y = in_place ? residual : value(p, name, layer, rows, l->out, keep);
     const dc_delta *d = dc_plan_delta(p, l);
     int u = -1, scratch = -1;
-    if (d) {
+    if (d && !d->joint) {
         u = value(p, "u", layer, rows, d->R, keep);
         if (d->dropout > 0) scratch = dc_plan_add_buffer(p, "dropped", layer, DC_BUFFER_SCRATCH, rows, l->in);
     }
     dc_step *s = dc_plan_add_step(p, DC_STEP_LINEAR, layer);
     s->out[0] = y, s->out[1] = u, s->out[2] = scratch, s->in[0] = x, s->in[1] = residual;
+    s->in[2] = d && d->joint ? joint : -1;
     s->linear = l;
     return y;
 }
@@ -102,9 +117,11 @@ static int attention(dc_plan *p, int layer, int x)
     const dc_layer *w = &p->m->layers[layer];
     const int keep = kept(p, layer);
     const int h = norm(p, layer, "h", x, w->attn_norm, 1, 0);
-    int q = linear(p, layer, "q", &w->q, h, -1, keep);
-    int k = linear(p, layer, "k", &w->k, h, -1, keep);
-    const int v = linear(p, layer, "v", &w->v, h, -1, keep);
+    const dc_linear *const readers[] = {&w->q, &w->k, &w->v};
+    const int u = joint(p, layer, readers, 3, h, keep);
+    int q = linear(p, layer, "q", &w->q, h, -1, u, keep);
+    int k = linear(p, layer, "k", &w->k, h, -1, u, keep);
+    const int v = linear(p, layer, "v", &w->v, h, -1, u, keep);
     if (c->qk_norm) {
         q = norm(p, layer, "q_normed", q, w->q_norm, c->H, keep);
         k = norm(p, layer, "k_normed", k, w->k_norm, c->K, keep);
@@ -119,7 +136,7 @@ static int attention(dc_plan *p, int layer, int x)
         o = gather(p, layer, "o_rows", o);
         x = gather(p, layer, "x_rows", x);
     }
-    return linear(p, layer, "x_mid", &w->o, o, x, keep);
+    return linear(p, layer, "x_mid", &w->o, o, x, -1, keep);
 }
 
 /* x + down(act(gate(norm(x))) * up(norm(x))). The product, as wide as gate and up, is made again rather than kept. */
@@ -128,12 +145,14 @@ static int feed_forward(dc_plan *p, int layer, int x)
     const dc_layer *w = &p->m->layers[layer];
     const int keep = kept(p, layer);
     const int h = norm(p, layer, "h_ffn", x, w->ffn_norm, 1, 0);
-    const int gate = linear(p, layer, "gate", &w->gate, h, -1, keep);
-    const int up = linear(p, layer, "up", &w->up, h, -1, keep);
+    const dc_linear *const readers[] = {&w->gate, &w->up};
+    const int u = joint(p, layer, readers, 2, h, keep);
+    const int gate = linear(p, layer, "gate", &w->gate, h, -1, u, keep);
+    const int up = linear(p, layer, "up", &w->up, h, -1, u, keep);
     const int y = value(p, "glu", layer, p->buffers[gate].rows, p->m->config.F, 0);
     dc_step *s = dc_plan_add_step(p, DC_STEP_GLU, layer);
     s->out[0] = y, s->in[0] = gate, s->in[1] = up;
-    return linear(p, layer, "x", &w->down, y, x, 1);
+    return linear(p, layer, "x", &w->down, y, x, -1, 1);
 }
 
 /* The final norm, and the place where the objective takes over. */

@@ -131,16 +131,32 @@ static void linear_bwd(mirror *m, const dc_step *f)
     }
     const int training = dc_linear_trains(l, p->o.adapter);
     if (!training && !wanted(m, f->in[0])) return;
-    const int x = training ? need(m, f->in[0]) : -1, u = d && d->dB ? need(m, f->out[1]) : -1;
+    const int joint = f->in[2];
+    const int x = training ? need(m, f->in[0]) : -1, u = d && d->dB ? need(m, joint >= 0 ? joint : f->out[1]) : -1;
     int accumulate = 0;
     const int dx = wanted(m, f->in[0]) ? into(m, f->in[0], &accumulate) : -1;
     const dc_symbol rows = p->buffers[f->out[0]].rows;
     int du = -1, scratch = -1;
-    if (d && (d->dA || dx >= 0)) du = dc_plan_add_buffer(p, "du", f->layer, DC_BUFFER_SCRATCH, rows, d->R);
+    if (joint >= 0) {
+        int other;
+        if (wanted(m, joint)) du = into(m, joint, &other);
+    } else if (d && (d->dA || dx >= 0)) du = dc_plan_add_buffer(p, "du", f->layer, DC_BUFFER_SCRATCH, rows, d->R);
     if (f->out[2] >= 0) scratch = dc_plan_add_buffer(p, "dropped", f->layer, DC_BUFFER_SCRATCH, rows, l->in);
     dc_step *s = dc_plan_add_step(p, DC_STEP_LINEAR_BWD, f->layer);
     s->out[0] = dx, s->out[1] = du, s->out[2] = scratch, s->in[0] = dy, s->in[1] = x, s->in[2] = u;
     s->linear = l, s->accumulate = accumulate;
+}
+
+/* Behind the backward of its linears, which have set its du and begun dx. */
+static void joint_bwd(mirror *m, const dc_step *f)
+{
+    dc_plan *p = m->p;
+    int accumulate = 0;
+    const dc_joint *j = dc_plan_delta(p, f->linear)->joint;
+    const int x = j->dA ? need(m, f->in[0]) : -1, dx = wanted(m, f->in[0]) ? into(m, f->in[0], &accumulate) : -1;
+    dc_step *s = dc_plan_add_step(p, DC_STEP_JOINT_BWD, f->layer);
+    s->out[0] = dx, s->in[0] = m->grad[f->out[0]], s->in[1] = x;
+    s->linear = f->linear, s->accumulate = accumulate;
 }
 
 static void attn_bwd(mirror *m, const dc_step *f)
@@ -174,6 +190,7 @@ static void mirror_step(mirror *m, int number)
         s->in[0] = m->grad[f.out[0]], s->in[1] = f.in[0], s->weight = f.weight;
         break;
     case DC_STEP_NORM: norm_bwd(m, &f); break;
+    case DC_STEP_JOINT: joint_bwd(m, &f); break;
     case DC_STEP_LINEAR: linear_bwd(m, &f); break;
     case DC_STEP_ROPE:
         s = dc_plan_add_step(m->p, DC_STEP_ROPE_BWD, f.layer);

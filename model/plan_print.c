@@ -87,7 +87,8 @@ static int not_finite(dc_plan *p, const dc_step *s, dc_str *what)
         if (b->kind == DC_BUFFER_SCRATCH) continue;
         const int64_t rows = b->rows == DC_SYMBOL_T ? p->T : p->M;
         /* u is written only when a delta is active. */
-        if (!rows || (s->op == DC_STEP_LINEAR && i > 0 && p->run.adapter < 0)) continue;
+        const int low = s->op == DC_STEP_JOINT || (s->op == DC_STEP_LINEAR && i > 0);
+        if (!rows || (low && p->run.adapter < 0)) continue;
         int64_t index = -1;
         const dc_cview x = {p->arena + b->offset, b->type};
         p->dev->op.nonfinite(p->dev, &index, x, rows * b->width);

@@ -18,8 +18,10 @@ extern "C" {
     X(EMBED_BWD, "embed_bwd")   /* <- dy, ids */ \
     X(NORM, "norm")             /* y, rstd <- x */ \
     X(NORM_BWD, "norm_bwd")     /* dx <- dy, x, rstd */ \
-    X(LINEAR, "linear")         /* y, u, scratch <- x, residual */ \
-    X(LINEAR_BWD, "linear_bwd") /* dx, du, scratch <- dy, x, u */ \
+    X(JOINT, "joint")           /* u <- x: for linears that read the same x */ \
+    X(JOINT_BWD, "joint_bwd")   /* dx <- du, x */ \
+    X(LINEAR, "linear")         /* y, u, scratch <- x, residual, u: a joint's u is read, not written */ \
+    X(LINEAR_BWD, "linear_bwd") /* dx, du, scratch <- dy, x, u: a joint's du is written in part */ \
     X(ROPE, "rope")             /* x <- x, pos: in place */ \
     X(ROPE_BWD, "rope_bwd")     /* dx <- dx, pos: in place */ \
     X(ATTN, "attn")             /* o, lse <- q, k, v */ \
@@ -45,10 +47,10 @@ typedef struct dc_step {
     dc_step_op op;
     int layer;      /* -1: of no layer */
     int again;      /* a forward step repeated in the backward */
-    int accumulate; /* LINEAR_BWD, NORM_BWD: dx is added to */
+    int accumulate; /* LINEAR_BWD, JOINT_BWD, NORM_BWD: dx is added to */
     int out[DC_STEP_OUT], in[DC_STEP_IN];
     int64_t heads;           /* NORM, ROPE: parts of a row, each treated by itself */
-    const dc_linear *linear; /* LINEAR */
+    const dc_linear *linear; /* LINEAR; JOINT: one of them */
     const dc_weight *weight; /* NORM, EMBED */
 } dc_step;
 

@@ -68,8 +68,9 @@ static uint64_t mix_delta(uint64_t h, const dc_delta *d)
     if (!d) return mix(h, 0);
     memcpy(factors, &d->scale, sizeof *factors);
     memcpy(factors + 1, &d->dropout, sizeof *factors);
-    h = mix_pointer(mix_pointer(h, d->A), d->B);
+    h = mix_pointer(mix_pointer(h, d->a.data), d->b.data);
     h = mix_pointer(mix_pointer(h, d->dA), d->dB);
+    h = mix_pointer(h, d->joint);
     h = mix(h, (uint64_t)d->R << 32 | d->place);
     return mix(h, (uint64_t)factors[0] << 32 | factors[1]);
 }

@@ -48,6 +48,17 @@ static void norm_bwd(dc_plan *p, const dc_step *s)
                            !s->accumulate);
 }
 
+static void joint_fwd(dc_plan *p, const dc_step *s)
+{
+    dc_joint_fwd(p->dev, s->linear, view(p, s->out[0]), cview(p, s->in[0]), rows_of(p, s->out[0]), &p->run);
+}
+
+static void joint_bwd(dc_plan *p, const dc_step *s)
+{
+    dc_joint_bwd(p->dev, s->linear, view(p, s->out[0]), cview(p, s->in[0]), cview(p, s->in[1]), rows_of(p, s->in[0]),
+                 s->accumulate, &p->run);
+}
+
 static void linear_fwd(dc_plan *p, const dc_step *s)
 {
     const int residual = s->in[1];
@@ -55,8 +66,8 @@ static void linear_fwd(dc_plan *p, const dc_step *s)
     if (residual >= 0 && residual != s->out[0])
         dc_dev_copy(p->dev, at(p, s->out[0]), at(p, residual),
                     (size_t)(rows * s->linear->out) * dc_element_bytes(p->buffers[residual].type));
-    dc_linear_fwd(p->dev, s->linear, view(p, s->out[0]), view(p, s->out[1]), view(p, s->out[2]), cview(p, s->in[0]),
-                  rows, residual >= 0, &p->run);
+    dc_linear_fwd(p->dev, s->linear, view(p, s->out[0]), view(p, s->in[2] >= 0 ? s->in[2] : s->out[1]),
+                  view(p, s->out[2]), cview(p, s->in[0]), rows, residual >= 0, &p->run);
 }
 
 static void linear_bwd(dc_plan *p, const dc_step *s)
@@ -144,6 +155,8 @@ void dc_plan_step(dc_plan *p, const dc_step *s)
     case DC_STEP_EMBED_BWD: embed_bwd(p, s); break;
     case DC_STEP_NORM: norm_fwd(p, s); break;
     case DC_STEP_NORM_BWD: norm_bwd(p, s); break;
+    case DC_STEP_JOINT: joint_fwd(p, s); break;
+    case DC_STEP_JOINT_BWD: joint_bwd(p, s); break;
     case DC_STEP_LINEAR: linear_fwd(p, s); break;
     case DC_STEP_LINEAR_BWD: linear_bwd(p, s); break;
     case DC_STEP_ROPE: rope(p, s, 1); break;
@@ -199,6 +212,12 @@ static void check_batch(const dc_plan *p, const dc_batch *b, const dc_run *run)
     DC_ASSERT(!b->kv || !p->o.backward);
 }
 
+/* Its values may have changed since the last forward. */
+static void narrow_adapter(dc_plan *p, const dc_adapter *a)
+{
+    if (a->narrow.data) p->dev->op.narrow(p->dev, a->narrow, a->values, a->n);
+}
+
 int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err)
 {
     check_batch(p, b, run);
@@ -211,6 +230,7 @@ int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err)
     dc_dev_upload(p->dev, at(p, p->cu), p->cu_seqlens, (size_t)(p->B + 1) * sizeof *p->cu_seqlens);
     if (b->M) dc_dev_upload(p->dev, at(p, p->rows), b->rows, (size_t)b->M * sizeof *b->rows);
     dc_dev_upload(p->dev, at(p, p->step), &run->step, sizeof run->step);
+    if (run->adapter >= 0) narrow_adapter(p, &p->m->adapters[run->adapter]);
     run_steps(p, 0, 0, p->objective);
     p->ran = 1;
     return dc_dev_sync(p->dev, err);

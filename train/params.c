@@ -41,6 +41,11 @@ int64_t dc_params_count(const dc_params *p)
 
 void dc_params_zero_grad(const dc_params *p)
 {
+    if (p->flat_grads.n > 0) { /* what stands between them is zero as it is */
+        DC_ASSERT(p->items[0].grad == p->flat_grads.data);
+        p->dev->op.fill(p->dev, dc_floats_view(p->items[0].grad), 0, p->flat_grads.n);
+        return;
+    }
     for (size_t i = 0; i < p->n; i++) p->dev->op.fill(p->dev, dc_floats_view(p->items[i].grad), 0, p->items[i].n);
 }
 

@@ -69,6 +69,21 @@ void cuda_test_fill(dc_dev *dev)
     }
 }
 
+/* The twin of an array in the type of activations is what x becomes, rounded to nearest. */
+void cuda_test_narrow(dc_dev *dev)
+{
+    for (size_t i = 0; i < CK_COUNT(sizes); i++) {
+        const int64_t n = sizes[i];
+        ck_array x = ck_new(dev, DC_F32, n, 1), y = ck_activation(dev, n, 1), want = ck_from(dev, y.type, n, x.d);
+        for (int64_t k = 0; k < n; k++) y.d[k] = want.d[k];
+        dev->op.narrow(dev, ck_view(y), x.data, n);
+        assert_true(ck_worst(y) == 0);
+        dev->op.narrow(dev, small_at(y, n - 1), x.data, 1); /* planted: the last one */
+        assert_true(n == 1 || ck_worst(y) > 0);
+        ck_free(x), ck_free(y), ck_free(want);
+    }
+}
+
 /* Formed in float from values of size `cap`: three roundings and tanh's own error; observed 1.0 eps. A cap of 29 in place of 30
  * scores 1e-3. */
 void cuda_test_softcap_fwd(dc_dev *dev)

@@ -50,6 +50,8 @@ static dc_delta *move_to_device(dc_dev *dev, tiny_adapter *a)
         d->dA = on_device(dev, host[i].dA, (size_t)(R * l->in) * 4);
         d->B = on_device(dev, host[i].B, (size_t)(R * l->out) * 4),
         d->dB = on_device(dev, host[i].dB, (size_t)(R * l->out) * 4);
+        d->a.data = d->A, d->b.data = d->B;
+        d->joint = NULL; /* each A is somewhere else now */
     }
     return host;
 }
@@ -117,6 +119,7 @@ static void run_all(trace *t, tiny_kind kind, int records, float dropout)
             static const char nothing[4096];
             void *gap = on_device(dev, nothing, sizeof nothing); /* so that it is not the same place again */
             a.deltas[0].A = on_device(dev, other, (size_t)(R * l->in) * 4);
+            a.deltas[0].a.data = a.deltas[0].A;
             dc_dev_free(dev, gap);
         }
         train(dev, p, m, order[i], i, t, i != 6);

@@ -62,6 +62,22 @@ void test_fill(void **state)
     }
 }
 
+void test_narrow(void **state)
+{
+    (void)state;
+    unsigned paths[KIT_PATHS];
+    for (size_t p = 0, n = kit_paths(paths); p < n; p++) {
+        const dc_ops ops = kit_ops(paths[p]);
+        for (size_t i = 0; i < KIT_COUNT(sizes); i++) {
+            kit_array x = kit_new(sizes[i], 1), y = kit_new(sizes[i], 1);
+            for (int64_t k = 0; k < sizes[i]; k++) y.d[k] = x.d[k];
+            ops.narrow(NULL, kit_view(y), x.f, sizes[i]);
+            assert_true(kit_worst(y) == 0);
+            kit_free(x), kit_free(y);
+        }
+    }
+}
+
 void test_sumsq(void **state)
 {
     (void)state;

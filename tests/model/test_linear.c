@@ -36,8 +36,16 @@ static operands *operands_new(float dropout)
     for (int i = 0; i < T * IN; i++) o->ones[i] = 1;
     o->weight = (dc_weight){.data = {o->w, DC_F32}, .grad = o->dw};
     o->biases = (dc_weight){.data = {o->bias, DC_F32}, .grad = o->dbias};
-    o->delta = (dc_delta){
-        .A = o->A, .B = o->B, .dA = o->dA, .dB = o->dB, .R = R, .scale = 0.6f, .dropout = dropout, .place = 4};
+    o->delta = (dc_delta){.A = o->A,
+                          .B = o->B,
+                          .a = {o->A, DC_F32},
+                          .b = {o->B, DC_F32},
+                          .dA = o->dA,
+                          .dB = o->dB,
+                          .R = R,
+                          .scale = 0.6f,
+                          .dropout = dropout,
+                          .place = 4};
     o->l = (dc_linear){.w = &o->weight, .bias = &o->biases, .in = IN, .out = OUT, .delta = {NULL, &o->delta}};
     return o;
 }

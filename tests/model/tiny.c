@@ -106,25 +106,51 @@ static float *aligned(int64_t n, double scale, uint64_t seed)
     return x;
 }
 
+static size_t group_end(const tiny_adapter *a, size_t first)
+{
+    size_t end = first;
+    while (end < a->n && dc_model_first_reader(end) == first) end++;
+    return end;
+}
+
+/* A and dA of those of the group that are wanted, one below the other; joint when there are several and none drops. */
+static void group_new(tiny_adapter *a, size_t first, int64_t R, float dropout, int (*wanted)(size_t linear))
+{
+    const int64_t in = dc_model_linear_at(a->m, first)->in;
+    dc_joint *j = &a->joints[first];
+    float *const A = aligned(3 * R * in, 0, 1), *const dA = aligned(3 * R * in, 0, 1);
+    int members = 0;
+    j->a = (dc_cview){A, DC_F32}, j->dA = dA;
+    for (size_t i = first; i < group_end(a, first); i++) {
+        dc_linear *l = dc_model_linear_at(a->m, i);
+        if (wanted && !wanted(i)) continue;
+        const uint64_t seed = 100 * (uint64_t)a->slot + 4 * i + 1000;
+        const float *const B = aligned(l->out * R, 0.4, seed + 1);
+        tiny_fill(A + members * R * in, R * in, 0.4, seed);
+        a->deltas[i] = (dc_delta){.A = A + members * R * in,
+                                  .B = B,
+                                  .a = {A + members * R * in, DC_F32},
+                                  .b = {B, DC_F32},
+                                  .dA = dA + members * R * in,
+                                  .dB = aligned(l->out * R, 0, seed),
+                                  .R = R,
+                                  .scale = 0.7f,
+                                  .dropout = dropout,
+                                  .place = (uint32_t)i,
+                                  .first = members * R};
+        l->delta[a->slot] = &a->deltas[i];
+        j->R = ++members * R;
+    }
+    for (size_t i = first; i < group_end(a, first); i++)
+        if (a->deltas[i].R && members > 1 && dropout == 0) a->deltas[i].joint = j;
+}
+
 tiny_adapter tiny_adapter_new(dc_model *m, int slot, int64_t R, float dropout, int (*wanted)(size_t linear))
 {
     const size_t n = dc_model_n_linears(m);
-    tiny_adapter a = {calloc(n, sizeof(dc_delta)), n, m, slot};
-    assert_non_null(a.deltas);
-    for (size_t i = 0; i < n; i++) {
-        dc_linear *l = dc_model_linear_at(m, i);
-        if (wanted && !wanted(i)) continue;
-        const uint64_t seed = 100 * (uint64_t)slot + 4 * i + 1000;
-        a.deltas[i] = (dc_delta){.A = aligned(R * l->in, 0.4, seed),
-                                 .B = aligned(l->out * R, 0.4, seed + 1),
-                                 .dA = aligned(R * l->in, 0, seed),
-                                 .dB = aligned(l->out * R, 0, seed),
-                                 .R = R,
-                                 .scale = 0.7f,
-                                 .dropout = dropout,
-                                 .place = (uint32_t)i};
-        l->delta[slot] = &a.deltas[i];
-    }
+    tiny_adapter a = {calloc(n, sizeof(dc_delta)), calloc(n, sizeof(dc_joint)), n, m, slot};
+    assert_true(a.deltas && a.joints);
+    for (size_t i = 0; i < n; i = group_end(&a, i)) group_new(&a, i, R, dropout, wanted);
     return a;
 }
 
@@ -145,11 +171,11 @@ void tiny_adapter_free(tiny_adapter *a)
         dc_delta *d = &a->deltas[i];
         if (!d->R) continue;
         dc_model_linear_at(a->m, i)->delta[a->slot] = NULL;
-        free((void *)(uintptr_t)d->A);
         free((void *)(uintptr_t)d->B);
-        free(d->dA);
         free(d->dB);
     }
+    for (size_t i = 0; i < a->n; i++) free((void *)(uintptr_t)a->joints[i].a.data), free(a->joints[i].dA);
+    free(a->joints);
     free(a->deltas);
 }
 

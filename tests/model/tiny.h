@@ -15,6 +15,7 @@ void tiny_zero_grad(dc_model *m);
 /* A delta on each linear i of the model with wanted(i), or on all when wanted is NULL, as adapter `slot`. */
 typedef struct tiny_adapter {
     dc_delta *deltas; /* [n linears], R 0: none */
+    dc_joint *joints; /* [n linears], in use where a group begins; they own A and dA */
     size_t n;
     dc_model *m;
     int slot;
