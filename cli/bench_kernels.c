@@ -99,7 +99,7 @@ static void bench_linears(dc_bench *b, const room *r)
 {
     char title[96], head[64];
     const int64_t T = b->tokens;
-    const dc_view A = r->sums, sums = dc_view_at(r->sums, (int64_t)F * R);
+    const dc_view sums = dc_view_at(r->sums, (int64_t)F * R);
     snprintf(title, sizeof title, "matrix products, %lld tokens, %s", b->tokens, dc_dtype_get(r->a.type)->name);
     dc_bench_group(b, title);
     time_linear(b, "q o        576 -> 576 ", r, T, C, C, 0);
@@ -110,7 +110,7 @@ static void bench_linears(dc_bench *b, const room *r)
     time_linear(b, head, r, r->rows, C, V, 1);
     snprintf(title, sizeof title, "LoRA of rank 16 on gate, %lld tokens", b->tokens);
     dc_bench_group(b, title);
-    const dc_cview x = dc_view_read(r->a), low = dc_view_read(A);
+    const dc_cview x = dc_view_read(r->a), low = dc_view_read(r->w); /* A and B, as products read them */
     time_product(b, "u = x A'        576 -> 16",
                  (dc_gemm){.c = r->c, .a = x, .b = low, .M = T, .N = R, .K = C, .lda = C, .ldb = C, .trans_b = 1});
     time_product(

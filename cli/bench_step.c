@@ -12,7 +12,7 @@
 #include "kernels/quant.h"
 #include "train/objective.h"
 
-enum { LAYERS = 30, QUICK_LAYERS = 6, RANK = 16, MAX_KINDS = 64 };
+enum { LAYERS = 30, QUICK_LAYERS = 6, RANK = 16, MAX_KINDS = 64, DOCUMENT = 2048 };
 
 typedef struct step {
     dc_model *model;
@@ -24,10 +24,10 @@ typedef struct step {
     float *m, *v; /* AdamW's moments */
     dc_adamw_item *items;
     dc_packed batch;
-    int64_t T;
-    int32_t *ids, *pos, *rows, *labels, cu[2], cu_rows[2];
+    int64_t T, B; /* B documents, of DOCUMENT tokens but for the last */
+    int32_t *ids, *pos, *rows, *labels, *cu, *cu_rows;
     float *weight;
-    int64_t docs[1];
+    int64_t *docs;
     double forward, head, backward, update; /* seconds of the last step */
 } step;
 
@@ -100,29 +100,38 @@ done:
     return rc;
 }
 
-/* One document of T tokens, each the label of the one before it. */
+/* Each token is the label of the one before it. */
 static int batch_new(step *s, dc_error *err)
 {
-    const size_t T = (size_t)s->T;
+    const size_t T = (size_t)s->T, B = (size_t)s->B;
+    s->cu = dc_calloc(B + 1, sizeof *s->cu), s->cu_rows = dc_calloc(B + 1, sizeof *s->cu_rows);
+    s->docs = dc_calloc(B, sizeof *s->docs);
     s->ids = dc_calloc(T, sizeof *s->ids), s->pos = dc_calloc(T, sizeof *s->pos);
     s->rows = dc_calloc(T, sizeof *s->rows), s->labels = dc_calloc(T, sizeof *s->labels);
     s->weight = dc_calloc(T, sizeof *s->weight);
-    return s->ids && s->pos && s->rows && s->labels && s->weight ? DC_OK : dc_fail_memory(err, T * 20, "a benchmark");
+    return s->ids && s->pos && s->rows && s->labels && s->weight && s->cu && s->cu_rows && s->docs
+               ? DC_OK
+               : dc_fail_memory(err, T * 20, "a benchmark");
 }
 
 static void batch_fill(step *s, int64_t V)
 {
     const int32_t T = (int32_t)s->T;
+    int32_t M = 0;
     for (int32_t t = 0; t < T; t++) {
         uint32_t u[4];
         dc_rng_u32x4(u, 1, DC_RNG_TEST, (uint64_t)t, 0);
-        s->ids[t] = (int32_t)(u[0] % (uint32_t)V), s->pos[t] = t, s->rows[t] = t, s->weight[t] = 1;
+        s->ids[t] = (int32_t)(u[0] % (uint32_t)V), s->pos[t] = t % DOCUMENT;
     }
-    for (int32_t t = 0; t + 1 < T; t++) s->labels[t] = s->ids[t + 1];
-    s->cu[1] = T, s->cu_rows[1] = T - 1;
+    for (int32_t b = 0; b < (int32_t)s->B; b++) {
+        s->cu[b + 1] = b + 1 < (int32_t)s->B ? (b + 1) * DOCUMENT : T;
+        for (int32_t t = s->cu[b]; t + 1 < s->cu[b + 1]; t++, M++)
+            s->rows[M] = t, s->labels[M] = s->ids[t + 1], s->weight[M] = 1;
+        s->cu_rows[b + 1] = M, s->docs[b] = b;
+    }
     s->batch = (dc_packed){.T = T,
-                           .B = 1,
-                           .M = T - 1,
+                           .B = s->B,
+                           .M = M,
                            .ids = s->ids,
                            .pos = s->pos,
                            .cu_seqlens = s->cu,
@@ -160,9 +169,8 @@ static int step_open(step *s, const dc_bench *b, dc_error *err)
 {
     int rc = DC_OK;
     dc_lora_config config = dc_lora_defaults();
-    const dc_plan_options plan = {
-        .max_tokens = b->tokens, .max_docs = 1, .max_rows = b->tokens, .adapter = 0, .backward = 1};
-    s->T = b->tokens;
+    s->T = b->tokens, s->B = (s->T + DOCUMENT - 1) / DOCUMENT;
+    const dc_plan_options plan = {.max_tokens = s->T, .max_docs = s->B, .max_rows = s->T, .adapter = 0, .backward = 1};
     config.r = RANK, config.lora_alpha = 2 * RANK;
     DC_TRY(model_new(&s->model, b->dev, b->quick ? QUICK_LAYERS : LAYERS, err));
     DC_TRY(narrow_weights(s, b->dev, err));
@@ -187,6 +195,7 @@ static void step_release(step *s, dc_dev *dev)
     dc_dev_free(dev, s->v);
     dc_free(s->items);
     dc_free(s->ids), dc_free(s->pos), dc_free(s->rows), dc_free(s->labels), dc_free(s->weight);
+    dc_free(s->cu), dc_free(s->cu_rows), dc_free(s->docs);
     dc_params_release(&s->params);
     dc_lora_free(s->lora);
     dc_model_free(s->model);
@@ -211,11 +220,13 @@ static int run_step(step *s, int64_t number, dc_error *err)
     const dc_run run = {.adapter = 0, .training = 1, .seed = 1, .step = (uint32_t)number};
     const double t0 = dc_now();
     dc_params_zero_grad(&s->params);
-    DC_TRY(dc_forward(s->plan, &batch, &run, err));
+    dc_forward(s->plan, &batch, &run);
+    DC_TRY(dc_dev_sync(s->params.dev, err));
     const double t1 = dc_now();
-    DC_TRY(s->objective->run(s->objective, s->plan, &s->batch, &run, (double)(s->T - 1), 1, &losses, err));
+    DC_TRY(s->objective->run(s->objective, s->plan, &s->batch, &run, (double)s->batch.M, 1, &losses, err));
     const double t2 = dc_now();
-    DC_TRY(dc_backward(s->plan, err));
+    dc_backward(s->plan);
+    DC_TRY(dc_dev_sync(s->params.dev, err));
     const double t3 = dc_now();
     DC_TRY(update(s, number, err));
     DC_TRY(dc_dev_sync(s->params.dev, err));
@@ -255,7 +266,7 @@ static double head_bytes(const step *s)
 {
     const dc_config *c = &s->model->config;
     const dc_weight *w = s->model->head.w;
-    const int64_t M = s->T - 1, chunk = dc_head_chunk(s->model, 0), chunks = (M + chunk - 1) / chunk;
+    const int64_t M = s->batch.M, chunk = dc_head_chunk(s->model, 0), chunks = (M + chunk - 1) / chunk;
     const double weight = (double)dc_dtype_bytes(w->data.type, c->V * c->C);
     return 2 * (double)chunks * weight + 16.0 * (double)(M * c->V) +
            2 * (double)dc_dtype_bytes(s->model->dev->activation, M * c->C);
@@ -266,7 +277,8 @@ static void tell(dc_bench *b, const step *s, best *k)
     char title[96], name[64];
     const dc_config *c = &s->model->config;
     const double T = (double)s->T, trained = (double)dc_params_count(&s->params);
-    double flops = 4.0 * (T - 1) * (double)c->V * (double)c->C; /* the head: logits, and back to the hidden rows */
+    double flops =
+        4.0 * (double)s->batch.M * (double)c->V * (double)c->C; /* the head: logits, and back to the hidden rows */
     double bytes = head_bytes(s);
     snprintf(title, sizeof title, "a LoRA step, %lld layers, %lld tokens", (long long)c->L, (long long)s->T);
     dc_bench_group(b, title);

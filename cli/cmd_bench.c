@@ -141,7 +141,7 @@ done:
 static const dc_flag flags[] = {
     {"--quick", NULL, "a tenth of the time for each figure, and a model of 6 layers instead of 30"},
     DC_FLAG_DEVICE,
-    {"--tokens", "N", "tokens of a step, in one document (512; 8192 on a card)"},
+    {"--tokens", "N", "tokens of a step, in documents of 2,048 at most (512; 8192 on a card)"},
     {"--kernels", NULL, "leave out the whole step"},
     {NULL, NULL, NULL}};
 

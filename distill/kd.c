@@ -94,7 +94,7 @@ static int run_kd(dc_objective *self, dc_plan *plan, const dc_packed *batch, con
                                .gradient = gradient,
                                .targets = k->store ? store_targets : online_targets,
                                .context = k};
-    if (k->store) {
+    if (k->store) { /* on a card, while the forward computes */
         k->rows.M = 0;
         for (int64_t b = 0; b < batch->B; b++) {
             const int rc =
@@ -103,8 +103,7 @@ static int run_kd(dc_objective *self, dc_plan *plan, const dc_packed *batch, con
         }
     } else {
         const dc_batch teacher_batch = dc_batch_of(batch);
-        const int rc = dc_forward(k->teacher, &teacher_batch, &k->teacher_run, err);
-        if (rc != DC_OK) return rc;
+        dc_forward(k->teacher, &teacher_batch, &k->teacher_run);
         k->teacher_hidden = dc_plan_hidden(k->teacher);
     }
     return dc_walk_run(k->walk, plan, batch, run, &o, out, err);

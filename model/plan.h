@@ -67,13 +67,14 @@ int dc_plan_forecast(size_t *bytes, dc_model *m, const dc_plan_options *options,
 void dc_plan_print(const dc_plan *p, dc_str *out);
 
 /* Forward. Leaves the hidden states (final norm applied) of the batch's rows in the tap. Bounds exceeded or an id outside
- * the vocabulary are our bugs: loaders check. M may be 0. run->adapter is the plan's own or -1. Polls nothing. Errors: the device's. */
-int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err);
+ * the vocabulary are our bugs: loaders check. M may be 0. run->adapter is the plan's own or -1. Polls nothing. Queued: the batch may change
+ * at once, and what fails on the device comes out of the next dc_dev_sync. */
+void dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run);
 /* The tap of the last forward: [M, C], and its gradient [M, C] (NULL data without backward), which an objective sets whole. */
 dc_view dc_plan_hidden(const dc_plan *p);
 dc_view dc_plan_hidden_grad(const dc_plan *p);
-/* Backward of the last forward, once: adds to the gradients of the active delta and of trained weights. The tap is gone then. */
-int dc_backward(dc_plan *p, dc_error *err);
+/* Backward of the last forward, once: adds to the gradients of the active delta and of trained weights. The tap is gone then. Queued too. */
+void dc_backward(dc_plan *p);
 
 /* Runs the last forward again, to the first step whose output is not finite: fills `what` with "model.layers.11.mlp.down_proj output,
  * row 388" (of the T rows) and returns 1, or 0 when all is finite. Slow, and no backward may follow: for the message after a non-finite

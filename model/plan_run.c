@@ -218,7 +218,7 @@ static void narrow_adapter(dc_plan *p, const dc_adapter *a)
     if (a->narrow.data) p->dev->op.narrow(p->dev, a->narrow, a->values, a->n);
 }
 
-int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err)
+void dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run)
 {
     check_batch(p, b, run);
     p->T = b->T, p->B = b->B, p->M = b->M, p->kv = b->kv, p->run = *run;
@@ -233,13 +233,11 @@ int dc_forward(dc_plan *p, const dc_batch *b, const dc_run *run, dc_error *err)
     if (run->adapter >= 0) narrow_adapter(p, &p->m->adapters[run->adapter]);
     run_steps(p, 0, 0, p->objective);
     p->ran = 1;
-    return dc_dev_sync(p->dev, err);
 }
 
-int dc_backward(dc_plan *p, dc_error *err)
+void dc_backward(dc_plan *p)
 {
     DC_ASSERT(p->o.backward && p->ran && p->run.adapter == p->o.adapter);
     run_steps(p, 1, p->objective + 1, p->n_steps);
     p->ran = 0; /* gradients lie where values were */
-    return dc_dev_sync(p->dev, err);
 }

@@ -96,7 +96,7 @@ static outcome run(dc_objective *o, const dc_packed *packed, double denominator)
     const dc_run r = {.adapter = -1};
     const dc_batch batch = dc_batch_of(packed);
     dc_error err = {0};
-    kit_check(dc_forward(student_plan, &batch, &r, &err), &err);
+    dc_forward(student_plan, &batch, &r);
     kit_check(o->run(o, student_plan, packed, &r, denominator, 1, &out.sums, &err), &err);
     memcpy(out.d, dc_plan_hidden_grad(student_plan).data, (size_t)out.n * sizeof *out.d);
     return out;
@@ -130,8 +130,8 @@ static void naive(outcome *out, double *d, const dc_packed *packed, const dc_kd_
 {
     const dc_run r = {.adapter = -1};
     const dc_batch batch = dc_batch_of(packed);
-    assert_int_equal(dc_forward(student_plan, &batch, &r, NULL), DC_OK);
-    assert_int_equal(dc_forward(teacher_plan, &batch, &r, NULL), DC_OK);
+    dc_forward(student_plan, &batch, &r);
+    dc_forward(teacher_plan, &batch, &r);
     const float *hs = dc_plan_hidden(student_plan).data, *ht = dc_plan_hidden(teacher_plan).data;
     *out = (outcome){.n = packed->M * C};
     for (int64_t i = 0; i < packed->M; i++) {

@@ -61,7 +61,7 @@ static void setup_free(setup *s)
 static void run(setup *s)
 {
     const int64_t M = s->batch.b.M, C = s->m->config.C, V = s->m->config.V;
-    assert_int_equal(dc_forward(s->plan, &s->batch.b, &s->run, NULL), DC_OK);
+    dc_forward(s->plan, &s->batch.b, &s->run);
     float *hidden = dc_plan_hidden(s->plan).data, *dhidden = dc_plan_hidden_grad(s->plan).data;
     if (s->head) {
         float *logits = aligned_alloc(64, (size_t)(M * V * 4 + 63) / 64 * 64),
@@ -73,7 +73,7 @@ static void run(setup *s)
     } else {
         memcpy(dhidden, s->G, (size_t)(M * C) * sizeof(float));
     }
-    assert_int_equal(dc_backward(s->plan, NULL), DC_OK);
+    dc_backward(s->plan);
 }
 
 static double judged_loss(const setup *s)
@@ -139,7 +139,7 @@ static void hidden_equals_judge(void **unused)
         for (int a = -1; a < 1; a++) {
             setup s;
             setup_new(&s, (tiny_kind)kind, 1, a < 0 ? base : adapted, 0, NULL, 0, 0);
-            assert_int_equal(dc_forward(s.plan, &s.batch.b, &s.run, NULL), DC_OK);
+            dc_forward(s.plan, &s.batch.b, &s.run);
             const float *hidden = dc_plan_hidden(s.plan).data;
             double *judge = naive_hidden(s.m, &s.batch.b, &s.run), worst = 0;
             const int64_t C = s.m->config.C;

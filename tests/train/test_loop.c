@@ -132,9 +132,9 @@ static void test_step(void **state)
         const dc_batch batch = dc_batch_of(&packed);
         assert_int_equal(b.t.objective->measure(b.t.objective, &packed, &weight, NULL), DC_OK);
         dc_params_zero_grad(&b.params);
-        assert_int_equal(dc_forward(b.plan, &batch, &run, NULL), DC_OK);
+        dc_forward(b.plan, &batch, &run);
         assert_int_equal(b.t.objective->run(b.t.objective, b.plan, &packed, &run, weight, 1, &sums, NULL), DC_OK);
-        assert_int_equal(dc_backward(b.plan, NULL), DC_OK);
+        dc_backward(b.plan);
         assert_int_equal(dc_params_grad_norm(&b.params, &norm, NULL), DC_OK);
         assert_true(norm > 0.5);
         for (size_t i = 0; i < b.params.n; i++) {
