@@ -54,27 +54,38 @@ class Step:
         return [sum(row[i] for row in self.rows.values()) for i in range(5)]
 
 
-def linear(s, T, n_in, n_out, residual=False, dx=1):
-    """Forward and backward of one linear whose weight is frozen; activations and weights bf16, A and B and their gradients fp32. dx: 0 where nothing
-    below is trained, 2 where it is added to what is there. A and B are unpacked to bf16 for the products that they are the weight of."""
-    base, low_in, low_out = 2.0 * T * n_in * n_out, 2.0 * T * n_in * R, 2.0 * T * n_out * R
-    weight, x, y, u, A, B = 2.0 * n_in * n_out, 2.0 * T * n_in, 2.0 * T * n_out, 2.0 * T * R, 4.0 * R * n_in, 4.0 * R * n_out
+def linear(s, T, n_in, n_out, residual=False, dx=1, joint=False):
+    """Forward and backward of one linear whose weight is frozen; activations, weights and what products read of A and B bf16, gradients fp32. dx: 0
+    where nothing below is trained, 2 where it is added to what is there. `joint`: u, dA and what they add to dx are joint_deltas'."""
+    base, low_in, low_out = 2.0 * T * n_in * n_out, 0 if joint else 2.0 * T * n_in * R, 2.0 * T * n_out * R
+    weight, x, y, u, A, B = 2.0 * n_in * n_out, 2.0 * T * n_in, 2.0 * T * n_out, 2.0 * T * R, 2.0 * R * n_in, 2.0 * R * n_out
+    alone = not joint
     s.add("products: y = x W'", base, weight + x + y + (3 * y if residual else 0), launches=2 if residual else 1, kind="linear")
-    s.add("LoRA: u = x A', y += u B'", low_in + low_out, x + A + 2 * u + B + 2 * y, launches=4, kind="linear", calls=0, detour=A + B)
+    s.add("LoRA: u = x A', y += u B'", low_in + low_out, alone * (x + A + u) + u + B + 2 * y, launches=1 + alone, kind="linear", calls=0)
     if dx:
         s.add("products: dx = dy W", base, weight + y + dx * x, kind="linear_bwd", calls=0)
-    s.add("LoRA: dB, du, dA, dx += du A", (1 + (dx > 0)) * low_in + 2 * low_out, 2 * y + u + 3 * B + u + u + x + 2 * A + (u + A + 2 * x if dx else 0),
-          launches=6 if dx else 4, kind="linear_bwd", detour=B + (A if dx else 0))
+    both = alone and dx
+    s.add("LoRA: dB, du, dA, dx += du A", (1 + (dx > 0)) * low_in + 2 * low_out,
+          2 * y + (2 + alone) * u + 5 * B + alone * (x + 4 * A) + (u + A + 2 * x if both else 0), launches=2 + alone + (1 if both else 0), kind="linear_bwd")
+
+
+def joint_deltas(s, T, n_in, n, dx):
+    """u = x A' of n linears at once, dA, and what they add to dx."""
+    x, u, A, low = 2.0 * T * n_in, 2.0 * T * n * R, 2.0 * n * R * n_in, 2.0 * T * n_in * n * R
+    s.add("LoRA: u = x A', y += u B'", low, x + A + u, kind="joint")
+    s.add("LoRA: dB, du, dA, dx += du A", low * (2 if dx else 1), u + x + 4 * A + (u + A + 2 * x if dx else 0), launches=2 if dx else 1, kind="joint_bwd")
 
 
 def layer(s, m, T, rows, pairs, first):
     """rows: behind attention; fewer in the last layer. Below the first layer's attention nothing is trained."""
     C, F, q, kv, H, K = m["C"], m["F"], m["H"] * m["D"], m["K"] * m["D"], m["H"], m["K"]
     for out, dx in ((q, 2), (kv, 2), (kv, 1)):
-        linear(s, T, C, out, dx=0 if first else dx)
+        linear(s, T, C, out, dx=0 if first else dx, joint=True)
+    joint_deltas(s, T, C, 3, not first)
     linear(s, rows, q, C, residual=True)
-    linear(s, rows, C, F, dx=2)
-    linear(s, rows, C, F)
+    linear(s, rows, C, F, dx=2, joint=True)
+    linear(s, rows, C, F, joint=True)
+    joint_deltas(s, rows, C, 2, True)
     linear(s, rows, F, C, residual=True)
     for n, backward in ((T, not first), (rows, True)):
         for _ in range(2):
@@ -85,7 +96,8 @@ def layer(s, m, T, rows, pairs, first):
         for kind in ("rope", "rope_bwd"):
             s.add("rope, both ways", 0, 4.0 * T * heads * m["D"] + 4.0 * T, kind=kind)
     s.add("attention", 4.0 * pairs * q, 2.0 * T * (2 * q + 2 * kv) + 4.0 * T * H, "attention", kind="attn")
-    s.add("attention, backward", 10.0 * pairs * q, 2.0 * T * (4 * q + 4 * kv) + 4.0 * T * H, "attention backward", launches=3, kind="attn_bwd")
+    s.add("attention, backward", 10.0 * pairs * q, 2.0 * T * (4 * q + 4 * kv) + 4.0 * T * H, "attention backward",
+          launches=5 if H > K else 3, kind="attn_bwd", detour=8.0 * T * q if H > K else 0)  # dk and dv of each head, written and summed
     for _ in range(2):
         s.add("SwiGLU, made again in the backward", 0, 6.0 * rows * F, kind="glu")
     s.add("SwiGLU, backward", 0, 10.0 * rows * F, kind="glu_bwd")
@@ -129,7 +141,7 @@ def step(m, T, document, chunk=CHUNK):
     n = head(s, C, m["V"], M, chunk)
     s.add("embedding", 0, 4.0 * T * C + 4.0 * T, kind="embed")
     s.add("AdamW and the norm of the gradients", 0, 32.0 * parameters(m), launches=3, kind="update")
-    s.add("gradients zeroed, a tensor at a time", 0, 4.0 * parameters(m), launches=14 * L)
+    s.add("gradients zeroed, A and B narrowed", 0, 10.0 * parameters(m), launches=2)
     return s, n
 
 
@@ -200,7 +212,7 @@ def comparisons():
         "fp32 buffer of all rows; decant's are a chunk of 256 MiB that the loss overwrites with the gradient |",
         "| Unsloth: LoRA step | no figure for these models; its README claims twice the speed of HF with FlashAttention-2 and 70 % less memory (8B, 4 bits, H100) | the tables above | "
         "The same savings: no weight gradient of the base, norms and gated products made again, gradients where values were. **Not ahead** in the LoRA products: "
-        f"Unsloth's are fused into one hand-written backward, decant's are separate launches that read x and y anew, {lora[small]:.0f} % of {small}'s expected step and "
+        f"Unsloth's are fused into one hand-written backward; decant's read x once for q, k and v and once for gate and up, and y anew, {lora[small]:.0f} % of {small}'s expected step and "
         f"{lora[large]:.0f} % of {large}'s |",
         f"| llm.c: GPT-2 1.5B, all weights, 8 H100, 1,048,576 tokens in 2.80 s | {thousands(llmc)} tokens a second and card, {llmc_rate:.0f} % of the bf16 rate | {large} with LoRA "
         f"uses {rate[large]:.0f} %, {small} {rate[small]:.0f} %; a LoRA step of that GPT-2 at {large}'s share would be {thousands(lora_tokens)} tokens a second | Other work: a frozen base needs "
@@ -212,8 +224,8 @@ def comparisons():
 def page():
     lines = [f"Assumed of an H100 SXM: {FLOPS / 1e12:.0f} TFLOP/s in bf16 without sparsity, {MEMORY / 1e12:.2f} TB/s. Of these products reach {100 * SHARE['product']:.0f} %, attention "
              f"{100 * SHARE['attention']:.0f} % and {100 * SHARE['attention backward']:.0f} % backward, memory {100 * SHARE_OF_MEMORY:.0f} %; a launch costs {LAUNCH * 1e6:.1f} µs. Gradients of "
-             "parameters are zeroed, summed and applied once a step. MB are what crosses memory when no cache helps, detours of the implementation (fp32 operands unpacked "
-             "to bf16) included; the roofline is without them.", ""]
+             "parameters are zeroed, summed and applied once a step. MB are what crosses memory when no cache helps, detours of the implementation (dk and dv by heads of q, "
+             "logits' gradients unpacked to bf16) included; the roofline is without them.", ""]
     for name, m in MODELS.items():
         lines += table(name, m)
     lines += ["### Beside published figures", ""] + comparisons()
@@ -230,12 +242,12 @@ def kernels(T, rows):
         found[f"{what} .*(y = x W'|dx = dy W)$"] = 2.0 * T * n_in * n_out, 2.0 * (T * n_in + n_in * n_out + T * n_out)
         found[f"{what} .*dW = dy' x$"] = 2.0 * T * n_in * n_out, 2.0 * (T * n_in + T * n_out) + 8.0 * n_in * n_out
     found["head .*"] = 2.0 * rows * C * V, 2.0 * (rows * C + C * V) + 4.0 * rows * V
-    found["u = x A'.*"] = 2.0 * T * C * R, 2.0 * T * (C + R) + 4.0 * C * R
-    found["y \\+= u B'.*"] = 2.0 * T * F * R, 2.0 * T * (2 * F + R) + 4.0 * F * R
-    found["du = dy B.*"] = 2.0 * T * F * R, 2.0 * T * (F + R) + 4.0 * F * R
+    found["u = x A'.*"] = 2.0 * T * C * R, 2.0 * T * (C + R) + 2.0 * C * R
+    found["y \\+= u B'.*"] = 2.0 * T * F * R, 2.0 * T * (2 * F + R) + 2.0 * F * R
+    found["du = dy B.*"] = 2.0 * T * F * R, 2.0 * T * (F + R) + 2.0 * F * R
     found["dB \\+= dy' u.*"] = 2.0 * T * F * R, 2.0 * T * (F + R) + 8.0 * F * R
     found["dA \\+= du' x.*"] = 2.0 * T * C * R, 2.0 * T * (C + R) + 8.0 * C * R
-    found["dx \\+= du A.*"] = 2.0 * T * C * R, 2.0 * T * (2 * C + R) + 4.0 * C * R
+    found["dx \\+= du A.*"] = 2.0 * T * C * R, 2.0 * T * (2 * C + R) + 2.0 * C * R
     found["V 49152 .*"] = 0, 8.0 * rows * V
     found["norm of 576 .*forward"] = 0, 4.0 * T * C
     found["norm of 576 .*backward"] = 0, 6.0 * T * C

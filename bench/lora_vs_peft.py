@@ -56,7 +56,7 @@ def peft(directory, length, steps):
 
 def decant(program, directory, length, steps, tmp):
     (tmp / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(length, steps + 1)))
-    recipe = {"output_dir": str(tmp / "run"), "student": {"model": str(directory)},
+    recipe = {"output_dir": str(tmp / "run"), "device": "cpu", "student": {"model": str(directory)},
               "data": {"train": str(tmp / "rows.jsonl"), "packing": False, "max_length": length},
               "lora": {"r": 16, "lora_alpha": 32}, "train": {"max_steps": steps + 1, "learning_rate": 1e-4, "save_steps": 0, "max_grad_norm": 0}}
     (tmp / "recipe.yaml").write_text(json.dumps(recipe))
