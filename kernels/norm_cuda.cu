@@ -69,8 +69,8 @@ template <int LANES> DC_DEVICE int64_t row_of_thread(void)
     return static_cast<int64_t>(blockIdx.x) * (DC_VEC_THREADS / LANES) + threadIdx.x / LANES;
 }
 
-/* The column of the thread's k-th vector. */
-template <int LANES> DC_DEVICE int column_of(int k) { return (k * LANES + static_cast<int>(threadIdx.x) % LANES) * 8; }
+/* The column of the thread's first vector; the next is 8 LANES behind it. */
+template <int LANES> DC_DEVICE int first_column(void) { return static_cast<int>(threadIdx.x) % LANES * 8; }
 
 DC_DEVICE float rstd_of(float sum, const norm_args &a) { return 1.0f / sqrtf(sum / static_cast<float>(a.C) + a.eps); }
 
@@ -82,14 +82,15 @@ template <typename T, int LANES, int HELD> static DC_KERNEL(DC_VEC_THREADS) norm
 {
     DC_SHARED(float, scratch, [DC_BLOCK_SCRATCH]);
     const int64_t t = row_of_thread<LANES>();
-    const int n = t < a.T ? static_cast<int>(a.C) : 0;
+    const int n = t < a.T ? static_cast<int>(a.C) : 0, first = first_column<LANES>();
     const T *const x = static_cast<const T *>(a.x) + t * a.ldx;
     T *const y = static_cast<T *>(a.out) + t * a.ldy;
     float held[HELD][8], w[8], sum = 0;
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
-        if (column_of<LANES>(k) >= n) break;
-        dc_load8(held[k], x + column_of<LANES>(k));
+        const int c = first + k * LANES * 8;
+        if (c >= n) break;
+        dc_load8(held[k], x + c);
 #pragma unroll
         for (int i = 0; i < 8; i++) sum += held[k][i] * held[k][i];
     }
@@ -97,11 +98,12 @@ template <typename T, int LANES, int HELD> static DC_KERNEL(DC_VEC_THREADS) norm
     if (a.rstd_out && n > 0 && threadIdx.x % LANES == 0) a.rstd_out[t] = r;
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
-        if (column_of<LANES>(k) >= n) break;
-        load8_weight(w, a.weight, a.weight_type, column_of<LANES>(k));
+        const int c = first + k * LANES * 8;
+        if (c >= n) break;
+        load8_weight(w, a.weight, a.weight_type, c);
 #pragma unroll
         for (int i = 0; i < 8; i++) held[k][i] *= r * (a.offset + w[i]);
-        dc_store8(y + column_of<LANES>(k), held[k]);
+        dc_store8(y + c, held[k]);
     }
 }
 
@@ -126,13 +128,13 @@ template <typename T, int LANES, int HELD> static DC_KERNEL_BLOCKS(DC_VEC_THREAD
 {
     DC_SHARED(float, scratch, [DC_BLOCK_SCRATCH]);
     const int64_t t = row_of_thread<LANES>();
-    const int n = t < a.T ? static_cast<int>(a.C) : 0;
+    const int n = t < a.T ? static_cast<int>(a.C) : 0, first = first_column<LANES>();
     const T *const x = static_cast<const T *>(a.x) + t * a.ldx, *const dy = static_cast<const T *>(a.dy) + t * a.ldy;
     T *const dx = static_cast<T *>(a.out) + t * a.ldx;
     float held[HELD][8], g[HELD][8], more[8], dot = 0;
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
-        const int c = column_of<LANES>(k);
+        const int c = first + k * LANES * 8;
         if (c >= n) break;
         dc_load8(held[k], x + c);
         dc_load8(g[k], dy + c);
@@ -148,7 +150,7 @@ template <typename T, int LANES, int HELD> static DC_KERNEL_BLOCKS(DC_VEC_THREAD
     const float r = a.rstd[t], scale = dot * r * r / static_cast<float>(a.C);
 #pragma unroll
     for (int k = 0; k < HELD; k++) {
-        const int c = column_of<LANES>(k);
+        const int c = first + k * LANES * 8;
         if (c >= n) break;
         if (!a.assign) dc_load8(more, dx + c);
 #pragma unroll
