@@ -50,10 +50,9 @@ DC_DEVICE const dc_attn_tile *find_tile(dc_bf16 *behind, const int32_t *cu, int 
 }
 
 DC_DEVICE int group_of_thread() { return static_cast<int>(dc_thread()) / DC_GROUP; }
-DC_DEVICE int warp_rows()
-{
-    return static_cast<int>(dc_thread()) / DC_WARP * 16;
-} /* the warp's first row of the block's tile */
+
+/* The warp's first row of the block's tile. */
+DC_DEVICE int warp_rows() { return static_cast<int>(dc_thread()) / DC_WARP * 16; }
 
 /* ---- forward ---- */
 

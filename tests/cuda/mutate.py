@@ -92,7 +92,7 @@ def ops_of(source):
     """Names of the ops that a file fills in, as kernels/cuda_dev.h tells."""
     stem = source.stem.removesuffix("_cuda")
     header = (KERNELS / "cuda_dev.h").read_text()
-    listed = re.search(rf"dc_{stem.split('_')[0]}_overlay_cuda\(dc_ops \*ops\);\s*/\* (.*?) \*/", header).group(1).split(", ")
+    listed = re.search(rf"dc_{stem.split('_')[0]}_overlay_cuda\(\s*dc_ops \*ops\);\s*/\* (.*?) \*/", header).group(1).split(", ")
     return [stem] if stem in listed else ["attn_fwd"] if stem == "attn" else listed
 
 
