@@ -162,7 +162,7 @@ def table(name, m):
                      f"{thousands(took * 1e6)} | {100 * took / total[4]:.0f} % | {bound} |")
     lines.append(f"| **all** | {thousands(total[0])} | {thousands(total[1] / 1e9)} | {thousands(total[2] / 1e6)} | {thousands(total[3] * 1e6)} | "
                  f"**{thousands(total[4] * 1e6)}** | | |")
-    narrow, rows = step(m, TOKENS, DOCUMENT, 32 << 20)
+    narrow, rows = step(m, TOKENS, DOCUMENT, 64 << 20)
     lines += ["", f"Expected: {total[4] * 1e3:.1f} ms a step, **{thousands(TOKENS / total[4])} tokens a second**, {100 * total[1] / total[4] / FLOPS:.0f} % of the card's bf16 "
               f"rate. The head works in chunks of {n:,} rows (256 MiB of logits); with {rows:,} rows, as a CPU's caches want it, a step would be "
               f"{narrow.total()[4] * 1e3:.1f} ms.", ""]

@@ -178,5 +178,5 @@ const dc_dev_kind dc_dev_kind_cpu = {
     .stream = cpu_stream,
     .memory_bytes = cpu_memory_bytes,
     .scratch_bytes = cpu_scratch_bytes,
-    .chunk_bytes = 32 << 20,
+    .chunk_bytes = 64 << 20,
 };

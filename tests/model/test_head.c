@@ -120,7 +120,7 @@ static void chunks_follow_the_shape(void **unused)
     assert_int_equal(dc_head_chunk(m, 10 * row), 10);
     assert_int_equal(dc_head_chunk(m, 10 * row + row - 1), 10);
     assert_int_equal(dc_head_chunk(m, 1), 1);
-    assert_int_equal(dc_head_chunk(m, 0), (32 << 20) / row);
+    assert_int_equal(dc_head_chunk(m, 0), (64 << 20) / row);
     dc_model_free(m);
     dc_dev_close(dev);
 }
