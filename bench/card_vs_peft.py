@@ -7,13 +7,13 @@ first four steps of each run are not counted. PEFT: eager, sdpa attention, weigh
 import argparse
 import json
 import pathlib
-import random
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
+
+from lora_vs_peft import child, decant_steps, rows
 
 MODELS = {
     "SmolLM2-135M": dict(hidden_size=576, intermediate_size=1536, num_hidden_layers=30, num_attention_heads=9, num_key_value_heads=3, head_dim=64,
@@ -23,7 +23,7 @@ MODELS = {
     "tiny": dict(hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1, head_dim=32, vocab_size=49152,
                  rope_theta=10000.0),  # to try the script without a card
 }
-BATCH, LENGTH, UNCOUNTED = 4, 2048, 4
+BATCH, LENGTH, UNCOUNTED, IDS = 4, 2048, 4, 49000
 
 
 def make(name, device, tokenizer, to):
@@ -38,12 +38,6 @@ def make(name, device, tokenizer, to):
         shutil.copy(path, to)
 
 
-def rows(n, length):
-    draw = random.Random(7)
-    for _ in range(n):
-        yield [draw.randrange(49000) for _ in range(length)]
-
-
 def peft_run(directory, device, steps, length):
     import torch
     from peft import LoraConfig, get_peft_model
@@ -54,7 +48,7 @@ def peft_run(directory, device, steps, length):
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
     wait = torch.cuda.synchronize if device == "cuda" else lambda: None
-    data, seconds = list(rows(BATCH * steps, length)), []
+    data, seconds = [row["input_ids"] for row in rows(length, BATCH * steps, IDS)], []
     for i in range(steps):
         wait()
         began = time.perf_counter()
@@ -71,28 +65,16 @@ def peft_run(directory, device, steps, length):
     print(json.dumps({"seconds": seconds, "peak": peak}))
 
 
-def output_of(command):
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{command}: {done.stderr[-2000:]}")
-    return done.stdout
-
-
-def peft(directory, o, tmp):
-    out = json.loads(output_of([sys.executable, __file__, "--peft", directory, o.device, o.steps, o.length]).splitlines()[-1])
+def peft(directory, o):
+    """(seconds of a step, peak memory of the card)"""
+    out = json.loads(child([sys.executable, __file__, "--peft", str(directory), o.device, str(o.steps), str(o.length)]).splitlines()[-1])
     return statistics.median(out["seconds"][UNCOUNTED:]), out["peak"]
 
 
 def decant(directory, o, tmp):
-    (tmp / "rows.jsonl").write_text("".join(json.dumps({"input_ids": ids, "labels": ids}) + "\n" for ids in rows(BATCH * o.steps, o.length)))
-    recipe = {"output_dir": str(tmp / "run"), "device": o.device, "student": {"model": str(directory)},
-              "data": {"train": str(tmp / "rows.jsonl"), "packing": False, "max_length": o.length}, "lora": {"r": 16, "lora_alpha": 32},
-              "train": {"per_device_train_batch_size": BATCH, "max_steps": o.steps, "learning_rate": 1e-4, "save_steps": 0}}
-    (tmp / "recipe.yaml").write_text(json.dumps(recipe))
-    output_of([o.decant, "prepare", tmp / "recipe.yaml"])
-    output_of([o.decant, "train", tmp / "recipe.yaml", "--restart"])
-    lines = [json.loads(line) for line in (tmp / "run/train/metrics.jsonl").read_text().splitlines()]
-    return statistics.median([line["seconds"] for line in lines if "loss" in line][UNCOUNTED:]), 0
+    seconds, _ = decant_steps(o.decant, directory, rows(o.length, BATCH * o.steps, IDS), o.length, o.device, tmp, max_steps=o.steps,
+                              per_device_train_batch_size=BATCH)
+    return statistics.median(seconds[UNCOUNTED:])
 
 
 def main():
@@ -112,12 +94,12 @@ def main():
     for name in o.model or list(MODELS)[:2]:
         with tempfile.TemporaryDirectory() as tmp:
             tmp = pathlib.Path(tmp)
-            output_of([sys.executable, __file__, "--make", name, o.device, o.tokenizer, tmp / "model"])
-            pairs = [(decant(tmp / "model", o, tmp), peft(tmp / "model", o, tmp)) for _ in range(o.pairs)]
-        ours, theirs = (statistics.median(pair[i][0] for pair in pairs) for i in (0, 1))
+            child([sys.executable, __file__, "--make", name, o.device, o.tokenizer, str(tmp / "model")])
+            pairs = [(decant(tmp / "model", o, tmp), *peft(tmp / "model", o)) for _ in range(o.pairs)]
+        ours, theirs, peak = (statistics.median(pair[i] for pair in pairs) for i in (0, 1, 2))
         tokens = BATCH * o.length
-        print(f"{name}: decant {ours * 1e3:.1f} ms, {tokens / ours:,.0f} tokens a second; PEFT {theirs * 1e3:.1f} ms, {tokens / theirs:,.0f}, peak {pairs[0][1][1] / 1e9:.1f} GB; "
-              f"ratio by pairs {', '.join(f'{b[0] / a[0]:.2f}' for a, b in pairs)}")
+        print(f"{name}: decant {ours * 1e3:.1f} ms, {tokens / ours:,.0f} tokens a second; PEFT {theirs * 1e3:.1f} ms, {tokens / theirs:,.0f}, peak {peak / 1e9:.1f} GB; "
+              f"ratio by pairs {', '.join(f'{b / a:.2f}' for a, b, _ in pairs)}")
 
 
 if __name__ == "__main__":

@@ -54,17 +54,23 @@ def peft(directory, length, steps):
     return length / statistics.median(out["seconds"]), out["peak"]
 
 
-def decant(program, directory, length, steps, tmp):
-    (tmp / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows(length, steps + 1)))
-    recipe = {"output_dir": str(tmp / "run"), "device": "cpu", "student": {"model": str(directory)},
+def decant_steps(program, directory, data, length, device, tmp, **train):
+    """(seconds of each step, peak memory) of LoRA training on rows of that length."""
+    (tmp / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in data))
+    recipe = {"output_dir": str(tmp / "run"), "device": device, "student": {"model": str(directory)},
               "data": {"train": str(tmp / "rows.jsonl"), "packing": False, "max_length": length},
-              "lora": {"r": 16, "lora_alpha": 32}, "train": {"max_steps": steps + 1, "learning_rate": 1e-4, "save_steps": 0, "max_grad_norm": 0}}
+              "lora": {"r": 16, "lora_alpha": 32}, "train": {"learning_rate": 1e-4, "save_steps": 0, **train}}
     (tmp / "recipe.yaml").write_text(json.dumps(recipe))
     child([program, "prepare", str(tmp / "recipe.yaml")])
     child([program, "train", str(tmp / "recipe.yaml"), "--restart"])
     lines = [json.loads(line) for line in (tmp / "run/train/metrics.jsonl").read_text().splitlines()]
     times = json.loads((tmp / "run/train/times.json").read_text())
-    return length / statistics.median([line["seconds"] for line in lines if "loss" in line][1:]), times["peak_memory"]
+    return [line["seconds"] for line in lines if "loss" in line], times["peak_memory"]
+
+
+def decant(program, directory, length, steps, tmp):
+    seconds, peak = decant_steps(program, directory, rows(length, steps + 1), length, "cpu", tmp, max_steps=steps + 1, max_grad_norm=0)
+    return length / statistics.median(seconds[1:]), peak
 
 
 def main():

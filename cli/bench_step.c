@@ -9,7 +9,6 @@
 #include "core/log.h"
 #include "core/rng.h"
 #include "core/stop.h"
-#include "kernels/quant.h"
 #include "train/objective.h"
 
 enum { LAYERS = 30, QUICK_LAYERS = 6, RANK = 16, MAX_KINDS = 64, DOCUMENT = 2048 };
@@ -58,25 +57,6 @@ done:
     return rc;
 }
 
-static int narrow_weight(dc_dev *dev, dc_weight *w, void *to, dc_error *err)
-{
-    const int64_t n = w->spec.shape[0] * w->spec.shape[1];
-    const size_t bytes = (size_t)n * dc_element_bytes(dev->activation);
-    float *values = dc_malloc((size_t)n * sizeof *values);
-    void *narrow = dc_malloc(bytes);
-    int rc = DC_OK;
-    if (!values || !narrow) DC_TRY(dc_fail_memory(err, (size_t)n * sizeof *values, "a benchmark"));
-    dc_dev_download(dev, values, w->data.data, (size_t)n * sizeof *values);
-    DC_TRY(dc_dev_sync(dev, err));
-    dc_row_writer(dev->activation, 0)(narrow, values, n);
-    dc_dev_upload(dev, to, narrow, bytes);
-    w->data = (dc_cview){to, dev->activation};
-done:
-    dc_free(narrow);
-    dc_free(values);
-    return rc;
-}
-
 /* Published checkpoints are in bf16, and products on a device of that type read them as they are. */
 static int narrow_weights(step *s, dc_dev *dev, dc_error *err)
 {
@@ -93,8 +73,11 @@ static int narrow_weights(step *s, dc_dev *dev, dc_error *err)
     for (size_t i = 0; i < m->n_weights; i++) {
         dc_weight *w = &m->weights[i];
         if (w->spec.n_dims != 2) continue;
-        DC_TRY(narrow_weight(dev, w, to, err));
-        to += w->spec.shape[0] * w->spec.shape[1] * (int64_t)dc_element_bytes(dev->activation);
+        const dc_view narrow = {to, dev->activation};
+        const int64_t n = w->spec.shape[0] * w->spec.shape[1];
+        dev->op.narrow(dev, narrow, w->data.data, n);
+        w->data = dc_view_read(narrow);
+        to += n * (int64_t)dc_element_bytes(dev->activation);
     }
 done:
     return rc;

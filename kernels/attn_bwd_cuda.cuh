@@ -90,10 +90,7 @@ template <typename T> struct dc_attn_grads {
     const dc_attn_stat *stats;
 };
 
-/* By warpgroups (attn_group_cuda.cu): bf16, a card of compute capability 9.0, rows in pieces of 16 bytes, D at most 128. */
-int dc_attn_takes_groups(const dc_dev *dev, const dc_attn *a);
-void dc_attn_fwd_groups(dc_dev *dev, dc_bf16 *o, float *lse, const dc_bf16 *q, const dc_bf16 *k, const dc_bf16 *v,
-                        const dc_attn *a);
+/* By warpgroups (attn_group_cuda.cu), for what dc_attn_takes_groups. */
 void dc_attn_dq_groups(dc_dev *dev, const dc_attn_grads<dc_bf16> *x, const dc_attn *a);
 void dc_attn_dkv_groups(dc_dev *dev, const dc_attn_grads<dc_bf16> *x, const dc_attn *a, int split);
 

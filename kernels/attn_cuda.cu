@@ -8,7 +8,7 @@
  * cycle for each mma beside the two that an A100's tensor cores take, and the exponentials, one a score, 16 a cycle: half of the time
  * of mma when D is 64, a quarter when it is 128 (on an H100 all and half of it). Measured on an H200 with D of 64, four documents of 2,048:
  * 88 us, 22 % of 989 TFLOPS, whose full rate only wgmma reaches (attn_group_cuda.cu). */
-#include "kernels/attn_bwd_cuda.cuh"
+#include "kernels/attn_cuda.cuh"
 
 template <typename T, int WIDTH, int M, int PARTS, int KEYS>
 DC_KERNEL_BLOCKS(DC_ATTN_THREADS, 2)

@@ -20,6 +20,11 @@ dc_attn_bwd_fn dc_attn_bwd_cuda;
 dc_attn_decode_fn dc_attn_decode_cuda;
 }
 
+/* By warpgroups (attn_group_cuda.cu): bf16, a card of compute capability 9.0, rows in pieces of 16 bytes, D at most 128. */
+int dc_attn_takes_groups(const dc_dev *dev, const dc_attn *a);
+void dc_attn_fwd_groups(dc_dev *dev, dc_bf16 *o, float *lse, const dc_bf16 *q, const dc_bf16 *k, const dc_bf16 *v,
+                        const dc_attn *a);
+
 enum { DC_ATTN_WARPS = 4, DC_ATTN_THREADS = DC_ATTN_WARPS * DC_WARP };
 
 #define DC_LOG2E 1.4426950408889634

@@ -32,6 +32,15 @@ DC_DEVICE void load_tile(dc_bf16 *tile, const dc_rows<const dc_bf16> *x, int fir
     }
 }
 
+/* The same rows of two tensors into neighbouring tiles. */
+template <int KIND, int WIDTH, int ROWS, int THREADS>
+DC_DEVICE void load_pair(dc_bf16 *tiles, const dc_rows<const dc_bf16> *x, const dc_rows<const dc_bf16> *y, int first,
+                         int end, int D)
+{
+    load_tile<KIND, WIDTH, ROWS, THREADS>(tiles, x, first, end, D);
+    load_tile<KIND, WIDTH, ROWS, THREADS>(tiles + ROWS * WIDTH, y, first, end, D);
+}
+
 /* The thread's copies have arrived, and every thread's are seen by products behind this. */
 DC_DEVICE void tiles_there()
 {
@@ -77,16 +86,12 @@ DC_DEVICE void attend(dc_attn_state<1, WIDTH / 8> *w, dc_bf16 *tiles, const dc_r
     const int end = (min(r0 + ROWS, rows) - 1) / a->G + 1, begin = max(r0 / a->G - a->window + 1, 0) / PASS * PASS;
     const int mine = group_of_thread() * DC_GROUP_ROWS, last = min(r0 + mine + DC_GROUP_ROWS, rows) - 1;
     load_tile<DC_ROWS_GROUPED, WIDTH, ROWS, THREADS>(qs, q, r0, rows, a->D);
-    load_tile<DC_ROWS, WIDTH, PASS, THREADS>(kv, k, begin, end, a->D);
-    load_tile<DC_ROWS, WIDTH, PASS, THREADS>(kv + TILE, v, begin, end, a->D);
+    load_pair<DC_ROWS, WIDTH, PASS, THREADS>(kv, k, v, begin, end, a->D);
     dc_attn_begin(w);
     for (int j = begin, stage = 0; j < end; j += PASS, stage ^= 1) {
         dc_bf16 *const ks = kv + stage * 2 * TILE, *const next = kv + (stage ^ 1) * 2 * TILE;
         tiles_there();
-        if (j + PASS < end) {
-            load_tile<DC_ROWS, WIDTH, PASS, THREADS>(next, k, j + PASS, end, a->D);
-            load_tile<DC_ROWS, WIDTH, PASS, THREADS>(next + TILE, v, j + PASS, end, a->D);
-        }
+        if (j + PASS < end) load_pair<DC_ROWS, WIDTH, PASS, THREADS>(next, k, v, j + PASS, end, a->D);
         if (!dc_attn_sees(a, r0 + mine, last, j, PASS)) continue; /* the whole group */
         float s[1][J][4];
         dc_group_begin();
@@ -156,10 +161,8 @@ DC_DEVICE void sum_dq(float sum[WIDTH / 8][4], dc_bf16 *tiles, const dc_rows<con
     dc_bf16 *const qs = tiles, *const dos = qs + OWN * WIDTH, *const kv = dos + OWN * WIDTH;
     const int r = r0 + warp_rows(), end = (min(r0 + OWN, rows) - 1) / a->G + 1,
               begin = max(r0 / a->G - a->window + 1, 0) / PASS * PASS;
-    load_tile<DC_ROWS_GROUPED, WIDTH, OWN, DC_GROUP>(qs, q, r0, rows, a->D);
-    load_tile<DC_ROWS_GROUPED, WIDTH, OWN, DC_GROUP>(dos, d_o, r0, rows, a->D);
-    load_tile<DC_ROWS, WIDTH, PASS, DC_GROUP>(kv, k, begin, end, a->D);
-    load_tile<DC_ROWS, WIDTH, PASS, DC_GROUP>(kv + TILE, v, begin, end, a->D);
+    load_pair<DC_ROWS_GROUPED, WIDTH, OWN, DC_GROUP>(qs, q, d_o, r0, rows, a->D);
+    load_pair<DC_ROWS, WIDTH, PASS, DC_GROUP>(kv, k, v, begin, end, a->D);
     dc_attn_stat of[1][2];
 #pragma unroll
     for (int h = 0; h < 2; h++)
@@ -168,10 +171,7 @@ DC_DEVICE void sum_dq(float sum[WIDTH / 8][4], dc_bf16 *tiles, const dc_rows<con
     for (int j = begin, stage = 0; j < end; j += PASS, stage ^= 1) {
         dc_bf16 *const ks = kv + stage * 2 * TILE, *const next = kv + (stage ^ 1) * 2 * TILE;
         tiles_there();
-        if (j + PASS < end) {
-            load_tile<DC_ROWS, WIDTH, PASS, DC_GROUP>(next, k, j + PASS, end, a->D);
-            load_tile<DC_ROWS, WIDTH, PASS, DC_GROUP>(next + TILE, v, j + PASS, end, a->D);
-        }
+        if (j + PASS < end) load_pair<DC_ROWS, WIDTH, PASS, DC_GROUP>(next, k, v, j + PASS, end, a->D);
         float s[1][J][4], ds[1][J][4];
         dc_group_begin();
         dc_group_abt<J, WIDTH, OWN>(s[0], qs, 0, ks);
@@ -216,8 +216,7 @@ DC_DEVICE void load_pass(dc_bf16 *to, dc_attn_stat *to_stats, const dc_attn_grad
     const int thread = static_cast<int>(dc_thread());
     const dc_rows<const dc_bf16> q = dc_attn_rows_q(x->q, tile, a), d_o = dc_attn_rows_q(x->d_o, tile, a);
     const dc_rows<const dc_attn_stat> stats = dc_attn_rows_stat(x->stats, tile, a);
-    load_tile<KIND, WIDTH, PASS, DC_GROUP>(to, &q, r, end, a->D);
-    load_tile<KIND, WIDTH, PASS, DC_GROUP>(to + PASS * WIDTH, &d_o, r, end, a->D);
+    load_pair<KIND, WIDTH, PASS, DC_GROUP>(to, &q, &d_o, r, end, a->D);
     if (thread < PASS)
         dc_cp_async<8>(to_stats + thread, dc_row<KIND>(&stats, min(r + thread, end - 1), 1), r + thread < end);
 }
@@ -229,8 +228,7 @@ DC_DEVICE void sum_dkv(float dk[WIDTH / 8][4], float dv[WIDTH / 8][4], dc_bf16 *
     constexpr int TILE = PASS * WIDTH, J = PASS / 8, N = WIDTH / 8;
     dc_bf16 *const ks = tiles, *const vs = ks + OWN * WIDTH, *const pass = vs + OWN * WIDTH;
     const dc_rows<const dc_bf16> k = dc_attn_rows_kv(x->k, tile, a), v = dc_attn_rows_kv(x->v, tile, a);
-    load_tile<DC_ROWS, WIDTH, OWN, DC_GROUP>(ks, &k, j0, tile->tokens, a->D);
-    load_tile<DC_ROWS, WIDTH, OWN, DC_GROUP>(vs, &v, j0, tile->tokens, a->D);
+    load_pair<DC_ROWS, WIDTH, OWN, DC_GROUP>(ks, &k, &v, j0, tile->tokens, a->D);
     const int keys = tile->tokens, begin = dc_attn_from(a, j0),
               end = min(dc_attn_to(a, min(j0 + OWN, keys) - 1), keys * a->G);
     load_pass<KIND, WIDTH>(pass, stats, x, tile, begin, end, a);

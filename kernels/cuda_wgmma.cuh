@@ -29,12 +29,7 @@
 enum { DC_GROUP = 128, DC_GROUP_ROWS = 64 };
 
 /* Where the eight elements of a piece lie in a tile of ROWS rows. */
-template <int ROWS> DC_DEVICE dc_bf16 *dc_tile_piece(dc_bf16 *tile, int row, int piece)
-{
-    return tile + (piece / 8 * ROWS + row) * 64 + (piece ^ row) % 8 * 8;
-}
-
-template <int ROWS> DC_DEVICE const dc_bf16 *dc_tile_piece(const dc_bf16 *tile, int row, int piece)
+template <int ROWS, typename T> DC_DEVICE T *dc_tile_piece(T *tile, int row, int piece)
 {
     return tile + (piece / 8 * ROWS + row) * 64 + (piece ^ row) % 8 * 8;
 }
@@ -50,12 +45,6 @@ template <int N> DC_DEVICE void dc_group_keep(float c[N][4])
 {
 #pragma unroll
     for (int i = 0; i < 4 * N; i++) asm volatile("" : "+f"(c[i / 4][i % 4])::"memory");
-}
-
-template <int N> DC_DEVICE void dc_group_end(float a[N][4], float b[N][4])
-{
-    asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 0;" ::: "memory");
-    dc_group_keep<N>(a), dc_group_keep<N>(b);
 }
 
 template <int N> DC_DEVICE void dc_group_end(float a[N][4])
@@ -99,10 +88,16 @@ DC_DEVICE void dc_wgmma_registers(float c[8][4], const unsigned p[4], uint64_t b
 
 DC_DEVICE void dc_group_publish() {}
 DC_DEVICE void dc_group_begin() {}
-template <int N> DC_DEVICE void dc_group_end(float[N][4], float[N][4]) {}
+template <int N> DC_DEVICE void dc_group_keep(float[N][4]) {}
 template <int N> DC_DEVICE void dc_group_end(float[N][4]) {}
 
 #endif
+
+template <int N> DC_DEVICE void dc_group_end(float a[N][4], float b[N][4])
+{
+    dc_group_end<N>(a);
+    dc_group_keep<N>(b);
+}
 
 /* c = A B^T: A is rows `row` .. row + 64 of a tile (row a multiple of 64), B all 8 N rows of another. */
 template <int N, int WIDTH, int A_ROWS>

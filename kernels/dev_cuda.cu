@@ -475,18 +475,12 @@ static void size_scratch(dc_cuda_state *s)
     s->workspace_bytes = (s->capability >= 90 ? 32 : 4) << 20;
 }
 
-/* DC_CUDA_GRAPHS=off: each op is launched by itself, so that a profiler or CUDA_LAUNCH_BLOCKING=1 tells which one it was. */
-static int wants_recordings(void)
+/* DC_CUDA_GRAPHS=off: each op is launched by itself, so that a profiler or CUDA_LAUNCH_BLOCKING=1 tells which one it was. DC_CUDA_WGMMA=off:
+ * attention without Hopper's products by warpgroups, for comparisons. */
+static int is_off(const char *variable)
 {
-    const char *set = getenv("DC_CUDA_GRAPHS");
-    return !set || strcmp(set, "off") != 0;
-}
-
-/* DC_CUDA_WGMMA=off: attention without Hopper's products by warpgroups, for comparisons. */
-static int wants_groups(void)
-{
-    const char *set = getenv("DC_CUDA_WGMMA");
-    return !set || strcmp(set, "off") != 0;
+    const char *set = getenv(variable);
+    return set && strcmp(set, "off") == 0;
 }
 
 /* DC_CUDA_TYPE=f32: activations, and with them all arithmetic, in fp32, for comparisons with a CPU; bf16 is what is used without it. */
@@ -522,7 +516,7 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
     s->multiprocessors = card.multiProcessorCount;
     s->capability = card.major * 10 + card.minor;
     s->memory = card.totalGlobalMem;
-    s->records = wants_recordings();
+    s->records = !is_off("DC_CUDA_GRAPHS");
     size_scratch(s);
     snprintf(s->name, sizeof s->name, "%s", card.name);
     const cudaError_t e = make_memory(s);
@@ -532,7 +526,7 @@ static int cuda_open(dc_dev *dev, const dc_dev_options *options, dc_error *err)
         cuda_close(dev);
         return rc;
     }
-    s->groups = wants_groups() && dc_cuda_has_groups(dev);
+    s->groups = !is_off("DC_CUDA_WGMMA") && dc_cuda_has_groups(dev);
     fill_ops(&dev->op);
     name_state(s, activation);
     return DC_OK;

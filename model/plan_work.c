@@ -78,7 +78,7 @@ static double sums_bytes(int64_t R, int64_t width) { return 8.0 * (double)R * (d
 /* A part of an activation: R columns of as many rows as `like` has. */
 static double columns(const dc_plan *p, int like, int64_t R)
 {
-    return like < 0 ? 0 : size(p, like) / (double)p->buffers[like].width * (double)R;
+    return size(p, like) / (double)p->buffers[like].width * (double)R;
 }
 
 /* y = x W' (+ residual), u = x A', y += u B'. */
